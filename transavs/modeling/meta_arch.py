@@ -1,0 +1,289 @@
+"""TransAVS, the meta-architecture: the paper's Figure 2 in one forward pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.modeling.backbone import Backbone
+from detectron2.utils.events import get_event_storage, has_event_storage
+from torch import Tensor, nn
+
+from transavs.audio import build_audio_encoder
+from transavs.losses import (
+    AudioQueryDistanceLoss,
+    HungarianMatcher,
+    SetCriterion,
+    StepwiseThreshold,
+)
+from transavs.modeling.inference import (
+    argmax_masks,
+    resize_logits,
+    semantic_sum_masks,
+    sounding_queries,
+)
+from transavs.modeling.pixel_decoder import build_pixel_decoder
+from transavs.modeling.query_decoder import QueryDecoder
+from transavs.modeling.query_generator import AudioQueryGenerator
+from transavs.structures import FrameTargets, QueryOutput
+
+# Statistics go to the event storage this often: each is a transfer from the device.
+_LOG_PERIOD = 20
+
+
+@META_ARCH_REGISTRY.register()
+class TransAVS(nn.Module):
+    """Audio-visual segmentation with audio queries (TransAVS, arXiv 2305.07223).
+
+    Args:
+        backbone: frames -> features at strides 4 to 32.
+        pixel_decoder: features -> three maps and the per-pixel embedding.
+        audio_encoder: log-mel examples ``[S, 1, 96, 64]`` -> embeddings ``[S, D]``.
+        query_generator: embeddings -> queries.
+        query_decoder: queries and maps -> classes and masks.
+        criterion: the losses.
+        pixel_mean: per channel, in the order of the frames.
+        pixel_std: likewise.
+        size_divisibility: frames are padded to a multiple of this.
+        deep_supervision: losses after every decoder layer.
+        freeze_backbone: no gradients in the backbone, running statistics kept.
+        inference_rule: "argmax" or "semantic_sum".
+        mask_threshold: of the inference rule.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        pixel_decoder: nn.Module,
+        audio_encoder: nn.Module,
+        query_generator: AudioQueryGenerator,
+        query_decoder: QueryDecoder,
+        criterion: SetCriterion,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        size_divisibility: int = 32,
+        deep_supervision: bool = True,
+        freeze_backbone: bool = False,
+        inference_rule: str = "argmax",
+        mask_threshold: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pixel_decoder = pixel_decoder
+        self.audio_encoder = audio_encoder
+        self.query_generator = query_generator
+        self.query_decoder = query_decoder
+        self.criterion = criterion
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.size_divisibility = size_divisibility
+        self.deep_supervision = deep_supervision
+        self.freeze_backbone = freeze_backbone
+        self.inference_rule = inference_rule
+        self.mask_threshold = mask_threshold
+        if freeze_backbone:
+            backbone.requires_grad_(False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        node = cfg.MODEL.TRANSAVS
+        backbone = build_backbone(cfg)
+        audio_encoder = build_audio_encoder(cfg)
+        return {
+            "backbone": backbone,
+            "pixel_decoder": build_pixel_decoder(cfg, backbone.output_shape()),
+            "audio_encoder": audio_encoder,
+            "query_generator": AudioQueryGenerator(
+                node.NUM_QUERIES,
+                audio_encoder.embedding_dim,
+                node.HIDDEN_DIM,
+                node.NUM_HEADS,
+                node.FEEDFORWARD_DIM,
+                node.QUERY_ENCODER_LAYERS,
+                context=node.AUDIO_CONTEXT,
+                clip_seconds=cfg.INPUT.CLIP_SECONDS,
+                window=node.AUDIO_WINDOW,
+                learned_position=node.QUERY_POSITION == "learned",
+                dropout=node.DROPOUT,
+            ),
+            "query_decoder": QueryDecoder(
+                node.NUM_CLASSES,
+                node.HIDDEN_DIM,
+                node.NUM_HEADS,
+                node.FEEDFORWARD_DIM,
+                node.DECODER_LAYERS,
+                masked_attention=node.MASKED_ATTENTION,
+                dropout=node.DROPOUT,
+            ),
+            "criterion": build_criterion(cfg),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "size_divisibility": node.SIZE_DIVISIBILITY,
+            "deep_supervision": node.DEEP_SUPERVISION,
+            "freeze_backbone": cfg.MODEL.BACKBONE.FREEZE,
+            "inference_rule": node.INFERENCE.RULE,
+            "mask_threshold": node.INFERENCE.MASK_THRESHOLD,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def train(self, mode: bool = True) -> TransAVS:
+        super().train(mode)
+        if self.freeze_backbone:
+            self.backbone.eval()
+        return self
+
+    def forward(self, clips: list[dict[str, Any]]) -> Any:
+        """Segments the sounding objects of B clips.
+
+        Args:
+            clips: each with ``frames`` uint8 ``[F, 3, H, W]`` in the order of ``INPUT.FORMAT``,
+                ``audio`` float32 ``[T, 1, 96, 64]``, optional ``frame_index`` int64 ``[F]`` (the
+                second that each frame shows; by default frame t shows second t and F == T),
+                optional ``height`` and ``width`` of the wanted masks (default: the frames' own);
+                in training ``target_masks`` and ``target_classes``, lists of F tensors
+                ``[G, H, W]`` and ``[G]``.
+
+        Returns:
+            In training a dict of weighted losses. In evaluation, for each clip,
+            ``{"masks": bool [F, height, width], "scores": float32 [F, height, width]}``.
+        """
+        seconds = [_frame_seconds(clip) for clip in clips]
+        images, sizes = self._preprocess(clips)
+        outputs = self._predict(images, [clip["audio"] for clip in clips], seconds)
+        if self.training:
+            return self._losses(outputs, clips, images)
+        padded = (images.shape[-2], images.shape[-1])
+        return self._postprocess(outputs[-1], clips, sizes, padded)
+
+    def _preprocess(self, clips: list[dict[str, Any]]) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Normalised, padded frames ``[N, 3, H, W]``, and each clip's own (height, width)."""
+        sizes = [(clip["frames"].shape[-2], clip["frames"].shape[-1]) for clip in clips]
+        multiple = self.size_divisibility
+        height = -(-max(size[0] for size in sizes) // multiple) * multiple
+        width = -(-max(size[1] for size in sizes) // multiple) * multiple
+        images = []
+        for clip, size in zip(clips, sizes, strict=True):
+            frames = clip["frames"].to(self.device, non_blocking=True)
+            frames = (frames - self.pixel_mean) / self.pixel_std
+            images.append(F.pad(frames, (0, width - size[1], 0, height - size[0])))
+        return torch.cat(images), sizes
+
+    def _predict(
+        self, images: Tensor, audio: list[Tensor], seconds: list[Tensor]
+    ) -> list[QueryOutput]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_backbone):
+            features = self.backbone(images)
+        lengths = [len(examples) for examples in audio]
+        embeddings = self.audio_encoder(torch.cat(audio).to(self.device, non_blocking=True))
+        queries, position = self.query_generator(list(embeddings.split(lengths)), seconds)
+        return self.query_decoder(
+            queries,
+            position,
+            self.pixel_decoder(features),
+            all_layers=self.training and self.deep_supervision,
+        )
+
+    def _losses(
+        self, outputs: list[QueryOutput], clips: list[dict[str, Any]], images: Tensor
+    ) -> dict[str, Tensor]:
+        targets = FrameTargets.pack(
+            [mask for clip in clips for mask in clip["target_masks"]],
+            [label for clip in clips for label in clip["target_classes"]],
+            (images.shape[-2], images.shape[-1]),
+            self.device,
+        )
+        # delta of Eq. (18) follows the trainer's iteration, which resuming restores.
+        storage = get_event_storage() if has_event_storage() else None
+        losses, statistics = self.criterion(outputs, targets, storage.iter if storage else 0)
+        if storage and storage.iter % _LOG_PERIOD == 0:
+            for name, value in statistics.items():
+                storage.put_scalar(f"queries/{name}", float(value), smoothing_hint=False)
+        return losses
+
+    def _postprocess(
+        self,
+        output: QueryOutput,
+        clips: list[dict[str, Any]],
+        sizes: list[tuple[int, int]],
+        padded: tuple[int, int],
+    ) -> list[dict[str, Tensor]]:
+        results = []
+        frame = 0
+        for clip, size in zip(clips, sizes, strict=True):
+            wanted = (int(clip.get("height", size[0])), int(clip.get("width", size[1])))
+            masks, scores = [], []
+            for _ in range(len(clip["frames"])):
+                class_logits, mask_logits = output.class_logits[frame], output.mask_logits[frame]
+                if self.inference_rule == "argmax":
+                    # Only the few sounding queries are brought to full size.
+                    kept = sounding_queries(class_logits)
+                    class_logits, mask_logits = class_logits[kept], mask_logits[kept]
+                rule = argmax_masks if self.inference_rule == "argmax" else semantic_sum_masks
+                logits = resize_logits(mask_logits, padded, size, wanted)
+                mask, score = rule(class_logits, logits, self.mask_threshold)
+                masks.append(mask)
+                scores.append(score)
+                frame += 1
+            results.append({"masks": torch.stack(masks), "scores": torch.stack(scores)})
+        return results
+
+
+def build_criterion(cfg: CfgNode) -> SetCriterion:
+    """Returns the losses that a configuration asks for."""
+    node = cfg.MODEL.TRANSAVS
+
+    def threshold(bounds: list[float]) -> StepwiseThreshold:
+        return StepwiseThreshold(
+            bounds[0], bounds[1], node.THRESHOLD_PERIOD, max(cfg.SOLVER.MAX_ITER, 1)
+        )
+
+    distance_loss = None
+    if node.AQDL_WEIGHT:
+        distance_loss = AudioQueryDistanceLoss(
+            node.HIDDEN_DIM, node.AQDL_DISTANCE, node.AQDL_EPSILON, node.AQDL_NORMALIZE
+        )
+    return SetCriterion(
+        node.NUM_CLASSES,
+        HungarianMatcher(node.CLASS_WEIGHT, node.DICE_WEIGHT, node.MASK_BCE_WEIGHT),
+        distance_loss,
+        threshold(node.AQDL_THRESHOLD),
+        threshold(node.AQML_THRESHOLD),
+        class_weight=node.CLASS_WEIGHT,
+        dice_weight=node.DICE_WEIGHT,
+        aqdl_weight=node.AQDL_WEIGHT,
+        aqml_weight=node.AQML_WEIGHT,
+        mask_bce_weight=node.MASK_BCE_WEIGHT,
+        focal_gamma=node.FOCAL_GAMMA,
+        no_object_weight=node.NO_OBJECT_WEIGHT,
+    )
+
+
+def _frame_seconds(clip: dict[str, Any]) -> Tensor:
+    """Which second each frame of a clip shows, checked against the clip's audio."""
+    frames, seconds = len(clip["frames"]), len(clip["audio"])
+    index = clip.get("frame_index")
+    if index is None:
+        if frames != seconds:
+            raise ValueError(
+                f"a clip has {frames} frames and {seconds} seconds of audio: without "
+                "`frame_index` there must be one frame a second"
+            )
+        return torch.arange(frames)
+    index = torch.as_tensor(index)
+    if len(index) != frames or (frames and not 0 <= int(index.min()) <= int(index.max()) < seconds):
+        raise ValueError(
+            f"`frame_index` must hold the second (0 to {seconds - 1}) of each of the {frames} "
+            f"frames, got {index.tolist()}"
+        )
+    return index
