@@ -1,0 +1,293 @@
+"""The evaluator: worked examples, invariances, conditions, several processes."""
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+import torch.multiprocessing
+from detectron2.data import DatasetCatalog
+from detectron2.utils import comm
+
+from transavs.evaluation import AVSEvaluator, f_curve, frame_jaccard
+
+TOP_ROW = torch.tensor([[[1, 1], [0, 0]]]).bool()
+SCORES_A = torch.tensor([[[0.3, 0.3], [0.1, 0.1]]])
+SCORES_B = torch.tensor([[[0.9, 0.9], [0.5, 0.5]]])
+
+
+def make_pair(clip_id, scores, union_masks, labelled=None, masks=None):
+    """A clip dict of the evaluation mapper and the model's output for it."""
+    if labelled is None:
+        labelled = torch.ones(len(scores), dtype=torch.bool)
+    clip = {"clip_id": clip_id, "union_masks": union_masks, "labelled": labelled}
+    return clip, {"masks": scores > 0.5 if masks is None else masks, "scores": scores}
+
+
+def random_pairs(count, frames=3, seed=0):
+    """Clips of different difficulty and size; about a quarter of the frames are empty."""
+    generator = torch.Generator().manual_seed(seed)
+    pairs = []
+    for index in range(count):
+        size = (frames, 6 + index % 3, 8)
+        targets = torch.rand(size, generator=generator) < 0.4
+        targets &= (torch.rand(frames, generator=generator) < 0.75)[:, None, None]
+        noise = torch.rand(size, generator=generator)
+        weight = float(torch.rand((), generator=generator))
+        scores = (1 - weight) * noise + weight * targets.float()
+        pairs.append(make_pair(f"clip_{index:02d}", scores, targets))
+    return pairs
+
+
+def evaluate(pairs, batch=1, **kwargs):
+    evaluator = AVSEvaluator(**kwargs)
+    evaluator.reset()
+    for start in range(0, len(pairs), batch):
+        inputs, outputs = zip(*pairs[start : start + batch], strict=True)
+        evaluator.process(list(inputs), list(outputs))
+    return evaluator.evaluate()["avs"]
+
+
+class TestWorkedExamples:
+    def test_jaccard_of_a_full_and_an_empty_frame(self):
+        logits = torch.tensor([[[2.0, -2.0], [3.0, -1.0]], [[-2.0, -2.0], [4.0, -3.0]]])
+        targets = torch.tensor([[[1, 1], [0, 0]], [[0, 0], [0, 0]]]).bool()
+        result = evaluate([make_pair("a", logits.sigmoid(), targets)])
+        assert result["M_J"] == pytest.approx(54.17, abs=5e-3)
+        assert result["M_J_nonempty"] == pytest.approx(100 / 3, abs=1e-4)
+        assert (result["clips"], result["frames"], result["frames_empty"]) == (1, 2, 1)
+        # One of four pixels is false in each frame.
+        assert result["FPR"] == pytest.approx(0.25)
+        assert result["frames_with_false_pixels"] == 100.0
+
+    def test_f_depends_on_how_many_clips_share_a_threshold(self):
+        pairs = [make_pair("a", SCORES_A, TOP_ROW), make_pair("b", SCORES_B, TOP_ROW)]
+        assert evaluate(pairs, f_threshold_batch=1)["M_F"] == pytest.approx(100.0)
+        assert evaluate(pairs, f_threshold_batch=2)["M_F"] == pytest.approx(78.26, abs=5e-3)
+        for group in (1, 2):
+            result = evaluate(pairs, f_threshold_batch=group)
+            assert result["M_F_dataset"] == pytest.approx(78.26, abs=5e-3)
+
+    def test_an_empty_frame_beside_a_full_one_is_skipped(self):
+        scores = torch.cat([SCORES_A, SCORES_A])
+        targets = torch.cat([TOP_ROW, torch.zeros_like(TOP_ROW)])
+        assert evaluate([make_pair("a", scores, targets)])["M_F"] == pytest.approx(100.0)
+
+    @pytest.mark.parametrize(("rule", "expected"), [("zero", 50.0), ("skip", 100.0)])
+    def test_an_empty_batch_counts_as_zero_by_the_official_rule(self, rule, expected):
+        pairs = [
+            make_pair("a", SCORES_A, TOP_ROW),
+            make_pair("b", SCORES_A, torch.zeros_like(TOP_ROW)),
+        ]
+        result = evaluate(pairs, f_threshold_batch=1, empty_batch_f=rule)
+        assert result["M_F"] == pytest.approx(expected)
+        assert result["M_F_dataset"] == pytest.approx(100.0)
+
+    def test_all_ground_truth_empty(self):
+        pairs = [make_pair("a", SCORES_A, torch.zeros_like(TOP_ROW))]
+        result = evaluate(pairs)
+        assert result["M_J"] == pytest.approx(100.0, abs=1e-4)
+        assert result["M_F"] == 0.0
+        assert math.isnan(result["M_J_nonempty"])
+        assert math.isnan(result["M_F_dataset"])
+
+
+class TestInvariance:
+    def test_batch_size_and_order_do_not_matter(self):
+        pairs = random_pairs(11)
+        expected = evaluate(pairs)
+        shuffled = random.Random(0).sample(pairs, len(pairs))
+        for variant in (evaluate(pairs, batch=4), evaluate(shuffled), evaluate(shuffled, batch=3)):
+            assert variant == expected
+
+    def test_matches_the_official_average_of_batches_when_batches_are_equal(self):
+        pairs = random_pairs(12)
+        batches = []
+        for start in range(0, 12, 4):
+            values = [
+                float(frame_jaccard(out["scores"][t : t + 1], clip["union_masks"][t : t + 1]))
+                for clip, out in pairs[start : start + 4]
+                for t in range(3)
+            ]
+            batches.append(np.mean(values))
+        assert evaluate(pairs)["M_J"] == pytest.approx(100 * np.mean(batches), abs=1e-10)
+
+    @pytest.mark.parametrize("group", [1, 4, 5])
+    def test_m_f_equals_the_official_loop_over_batches(self, group):
+        pairs = random_pairs(11)
+        best = []
+        for start in range(0, 11, group):
+            rows = [
+                f_curve(out["scores"][t : t + 1], clip["union_masks"][t : t + 1])[0]
+                for clip, out in pairs[start : start + group]
+                for t in range(3)
+                if clip["union_masks"][t].any()
+            ]
+            best.append(float(torch.stack(rows).mean(dim=0).max()) if rows else 0.0)
+        result = evaluate(pairs, f_threshold_batch=group)
+        assert result["M_F"] == pytest.approx(100 * np.mean(best), abs=1e-10)
+
+    def test_clip_order_decides_which_clips_share_a_threshold(self):
+        pairs = [
+            make_pair(name, scores, TOP_ROW)
+            for name, scores in zip("abcd", [SCORES_A, SCORES_B] * 2, strict=True)
+        ]
+        alphabetical = evaluate(pairs, f_threshold_batch=2)
+        paired = evaluate(pairs, f_threshold_batch=2, clip_order=["a", "c", "b", "d"])
+        assert alphabetical["M_F"] == pytest.approx(78.26, abs=5e-3)
+        assert paired["M_F"] == pytest.approx(100.0)
+        assert paired["M_F_dataset"] == alphabetical["M_F_dataset"]
+
+    def test_duplicates_count_once(self):
+        pairs = random_pairs(5)
+        assert evaluate(pairs + pairs[:2]) == evaluate(pairs)
+
+    def test_reset_forgets(self):
+        pairs = random_pairs(4)
+        evaluator = AVSEvaluator()
+        evaluator.process(*zip(*pairs[2:], strict=True))
+        evaluator.reset()
+        evaluator.process(*zip(*pairs[:2], strict=True))
+        assert evaluator.evaluate()["avs"] == evaluate(pairs[:2])
+
+
+class TestInputs:
+    def test_masks_give_the_jaccard_and_scores_the_f_measure(self):
+        # The decision differs from "score > 0.5": marks everything, while the scores are perfect.
+        scores = TOP_ROW.float() * 0.4
+        pair = make_pair("a", scores, TOP_ROW, masks=torch.ones_like(TOP_ROW))
+        result = evaluate([pair])
+        assert result["M_J"] == pytest.approx(50.0, abs=1e-4)
+        assert result["M_F"] == pytest.approx(100.0)
+        assert result["FPR"] == pytest.approx(0.5)
+
+    def test_unlabelled_frames_are_left_out(self):
+        (clip, output), = random_pairs(1, frames=4, seed=3)
+        clip["labelled"] = torch.tensor([True, False, False, False])
+        clip["union_masks"][1:] = False
+        alone = make_pair("clip_00", output["scores"][:1], clip["union_masks"][:1])
+        assert evaluate([(clip, output)]) == evaluate([alone])
+
+    def test_a_clip_without_any_label_contributes_nothing(self):
+        pairs = random_pairs(3)
+        unlabelled = make_pair(
+            "clip_000", torch.rand(2, 4, 4), torch.zeros(2, 4, 4).bool(), torch.zeros(2).bool()
+        )
+        assert evaluate([*pairs, unlabelled], f_threshold_batch=1) == evaluate(
+            pairs, f_threshold_batch=1
+        )
+
+    def test_negative_condition_counts_all_predicted_pixels(self):
+        pairs = [make_pair("a", SCORES_B, TOP_ROW)]
+        original = evaluate(pairs)
+        negative = evaluate(pairs, negative=True)
+        assert original["FPR"] == 0.0
+        assert original["frames_with_false_pixels"] == 0.0
+        assert negative["FPR"] == 0.5
+        assert negative["frames_with_false_pixels"] == 100.0
+        assert negative["M_J"] == original["M_J"] == pytest.approx(100.0, abs=1e-4)
+
+    def test_frames_with_false_pixels_starts_above_half_a_percent(self):
+        scores = torch.zeros(2, 20, 20)
+        scores[0, 0, :2] = 1.0  # 2 of 400 pixels: exactly 0.5 %, does not count
+        scores[1, 0, :3] = 1.0
+        result = evaluate([make_pair("a", scores, torch.zeros(2, 20, 20).bool())])
+        assert result["frames_with_false_pixels"] == 50.0
+
+    def test_wrong_size_names_the_clip(self):
+        clip, output = make_pair("a/b", torch.rand(1, 4, 4), torch.zeros(1, 8, 8).bool())
+        with pytest.raises(ValueError, match=r"'a/b'.*\[1, 8, 8\], got \[1, 4, 4\]"):
+            AVSEvaluator().process([clip], [output])
+
+    def test_wrong_labelled_shape(self):
+        clip, output = make_pair("a", torch.rand(1, 4, 4), torch.zeros(1, 4, 4).bool())
+        clip["labelled"] = torch.ones(2).bool()
+        with pytest.raises(ValueError, match=r"labelled \[T\], got \[1, 4, 4\] and \[2\]"):
+            AVSEvaluator().process([clip], [output])
+
+    def test_missing_key_is_named(self):
+        clip, output = make_pair("a", SCORES_A, TOP_ROW)
+        del output["scores"]
+        with pytest.raises(ValueError, match=r"'scores' in the output for 'a'.*\['masks'\]"):
+            AVSEvaluator().process([clip], [output])
+
+    def test_a_clip_of_another_data_set(self):
+        with pytest.raises(ValueError, match="one of the 1 clips of the data set, got 'b'"):
+            AVSEvaluator(["a"]).process(*zip(make_pair("b", SCORES_A, TOP_ROW), strict=True))
+
+    def test_bad_parameters(self):
+        with pytest.raises(ValueError, match="F_THRESHOLD_BATCH"):
+            AVSEvaluator(f_threshold_batch=0)
+        with pytest.raises(ValueError, match="'zero' or 'skip', got 'nan'"):
+            AVSEvaluator(empty_batch_f="nan")
+
+
+class TestReports:
+    def test_nothing_processed(self, caplog):
+        assert AVSEvaluator().evaluate() == {}
+        assert "no clip was evaluated" in caplog.text
+
+    def test_missing_clips_are_reported(self, caplog):
+        evaluate([make_pair("a", SCORES_A, TOP_ROW)], clip_order=["a", "b"])
+        assert "only 1 of the 2 clips" in caplog.text
+
+    def test_order_of_a_registered_data_set(self):
+        name = "test_avs_evaluator_order"
+        DatasetCatalog.register(name, lambda: [{"clip_id": "b"}, {"clip_id": "a"}])
+        try:
+            evaluator = AVSEvaluator.for_dataset(name, f_threshold_batch=2)
+        finally:
+            DatasetCatalog.remove(name)
+        pairs = [make_pair("a", SCORES_A, TOP_ROW), make_pair("b", SCORES_B, TOP_ROW)]
+        evaluator.process(*zip(*pairs, strict=True))
+        assert [clip.clip_id for clip in evaluator._in_order(evaluator._clips)] == ["b", "a"]
+
+    def test_scores_of_every_frame(self, tmp_path):
+        targets = torch.cat([TOP_ROW, torch.zeros_like(TOP_ROW)])
+        pair = make_pair("a", torch.cat([SCORES_B, SCORES_B]), targets)
+        result = evaluate([pair], output_dir=tmp_path / "inference")
+        content = json.loads((tmp_path / "inference" / "frame_scores.json").read_text())
+        assert content["summary"] == result
+        first, second = content["clips"]["a"]
+        assert first["frame_index"] == 0
+        assert first["jaccard"] == pytest.approx(1.0)
+        assert first["best_f"] == pytest.approx(1.0)
+        assert (first["is_empty"], second["is_empty"]) == (False, True)
+        assert second["predicted_share"] == second["false_share"] == 0.5
+
+    def test_nan_is_written_as_null(self, tmp_path):
+        pair = make_pair("a", SCORES_A, torch.zeros_like(TOP_ROW))
+        evaluate([pair], output_dir=tmp_path)
+        assert '"M_J_nonempty": null' in (tmp_path / "frame_scores.json").read_text()
+
+
+def _run_rank(rank, shards, init_file, result_file):
+    """One process of a group: evaluates its shard; the main process writes the result."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{init_file}", rank=rank, world_size=len(shards)
+    )
+    comm.create_local_process_group(len(shards))
+    evaluator = AVSEvaluator([clip["clip_id"] for clip, _ in random_pairs(7)])
+    for clip, output in shards[rank]:
+        evaluator.process([clip], [output])
+    result = evaluator.evaluate()
+    assert (result is None) == (rank != 0)
+    if result is not None:
+        torch.save(dict(result["avs"]), result_file)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("layout", ["uneven with a duplicate", "one rank empty"])
+def test_two_processes_equal_one(layout, tmp_path):
+    pairs = random_pairs(7)
+    expected = evaluate(pairs)
+    shards = [[], pairs] if layout == "one rank empty" else [pairs[1::2], pairs[::2] + pairs[1:2]]
+    result_file = tmp_path / "result.pt"
+    torch.multiprocessing.spawn(
+        _run_rank, (shards, str(tmp_path / "init"), str(result_file)), nprocs=2
+    )
+    assert torch.load(result_file, weights_only=True) == expected
