@@ -1,0 +1,49 @@
+"""Fixtures of all tests: fixed seeds, one thread, tiny data sets."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+# Helpers beside this file (avsbench_trees) are imported by name from every test folder.
+sys.path.insert(0, str(Path(__file__).parent))
+
+import avsbench_trees  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Keeps sums in one order, and tests from competing for cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def avsbench_root(tmp_path: Path) -> Path:
+    """A root of data sets with S4 and MS3: 2 training, 1 validation, 1 test clip each."""
+    return avsbench_trees.write_avsbench(tmp_path / "data")
+
+
+@pytest.fixture
+def demo_root(tmp_path: Path) -> Path:
+    """A root of data sets with the demo set: one clip in each of its four splits."""
+    return avsbench_trees.write_demo(tmp_path / "data")
+
+
+@pytest.fixture
+def datasets_env(avsbench_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sets DETECTRON2_DATASETS to a root with S4, MS3 and the demo set, and returns it."""
+    avsbench_trees.write_demo(avsbench_root)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(avsbench_root))
+    return avsbench_root

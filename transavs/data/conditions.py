@@ -1,0 +1,88 @@
+"""Audio conditions of an evaluation: the same clips heard with their own sound, none, or another's.
+
+A model that listens must change its answer when the sound does. Conditions change records, never
+files, and a seed fixes each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from transavs.data.avsbench import Record
+
+
+def _original(records: Sequence[Record], seed: int) -> list[Record]:
+    return [dict(record) for record in records]
+
+
+def _silence(records: Sequence[Record], seed: int) -> list[Record]:
+    """Marks clips as silent; the mapper puts digital silence in the place of the waveform."""
+    return [_with_audio(record, {}, audio_condition="silence") for record in records]
+
+
+def _shuffled(records: Sequence[Record], seed: int) -> list[Record]:
+    """Gives every clip the sound of another clip; each sound is used once."""
+    if len(records) < 2:
+        raise ValueError(
+            "the audio condition 'shuffled' gives each clip the sound of another one: "
+            f"expected at least 2 clips, got {len(records)}"
+        )
+    partners = _derangement(len(records), np.random.default_rng(seed))
+    return [
+        _with_audio(record, records[partner])
+        for record, partner in zip(records, partners, strict=True)
+    ]
+
+
+# Name -> function of the records and a seed. A new condition is a function and a line.
+CONDITIONS: dict[str, Callable[[Sequence[Record], int], list[Record]]] = {
+    "original": _original,
+    "silence": _silence,
+    "shuffled": _shuffled,
+}
+
+
+def with_condition(records: Sequence[Record], condition: str, seed: int = 0) -> list[Record]:
+    """Returns new records of the same clips, in the same order, under an audio condition.
+
+    Frames, masks and ``sounding_objects`` (what the annotation is about) stay; the audio files and
+    ``sound_labels`` (what is heard) follow the condition. Clips with another's sound name it in
+    ``audio_clip_id``.
+
+    Args:
+        records: clip records; they are not changed.
+        condition: a key of ``CONDITIONS``.
+        seed: fixes the condition; the same records and seed give the same result.
+
+    Raises:
+        ValueError: unknown condition, or one that these records cannot have.
+    """
+    if condition not in CONDITIONS:
+        raise ValueError(
+            f"expected an audio condition out of {', '.join(CONDITIONS)}, got {condition!r}"
+        )
+    return CONDITIONS[condition](records, seed)
+
+
+def _with_audio(record: Record, source: Record, audio_condition: str = "original") -> Record:
+    """Returns a copy of a record that hears ``source``; {} is a source without any sound."""
+    changed = dict(record)
+    changed["audio_condition"] = audio_condition
+    if source:
+        changed["audio_file"] = source["audio_file"]
+        changed["log_mel_file"] = source["log_mel_file"]
+        changed["audio_clip_id"] = source["clip_id"]
+    if "sound_labels" in record:
+        changed["sound_labels"] = source.get("sound_labels", [[] for _ in record["sound_labels"]])
+    return changed
+
+
+def _derangement(count: int, rng: np.random.Generator) -> list[int]:
+    """Returns a random permutation of one single cycle (Sattolo), which leaves nothing in place."""
+    order = list(range(count))
+    for last in range(count - 1, 0, -1):
+        other = int(rng.integers(last))
+        order[last], order[other] = order[other], order[last]
+    return order

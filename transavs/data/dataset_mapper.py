@@ -1,0 +1,257 @@
+"""AVSDatasetMapper: a clip record becomes the tensors that the model is fed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transavs.audio import SAMPLE_RATE_HZ, clip_log_mel, load_waveform
+from transavs.data.avsbench import Record
+from transavs.data.image_files import (
+    Image,
+    check_same_size,
+    read_frame,
+    read_label_map,
+    read_mask,
+)
+from transavs.data.targets import (
+    TARGET_FORMS,
+    component_labels,
+    object_labels,
+    split_labels,
+    union_labels,
+)
+from transavs.data.transforms import ClipAugmentation
+from transavs.utils.safe_pickle import read_log_mel_pickle
+
+AUDIO_SOURCES = ("wav", "log_mel")
+
+
+class AVSDatasetMapper:
+    """Reads, checks and transforms one clip.
+
+    In training only the labelled frames are read (one a clip in S4), and they carry target masks
+    at the size of the transformed frames. In evaluation all T frames are read, and the ground
+    truth keeps its native size.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        is_train: bool,
+        clip_seconds: int,
+        augmentation: ClipAugmentation,
+        targets: str = "union",
+        component_min_area: int = 16,
+        audio_source: str = "wav",
+    ) -> None:
+        """
+        Args:
+            is_train: training or evaluation, see above.
+            clip_seconds: seconds, and frames, that every clip must have (T).
+            augmentation: what frames and masks go through; it also says the channel order.
+            targets: a training target is the "union" of the sounding objects of a frame, one of
+                its "components", or one of the "objects" (data with object maps only).
+            component_min_area: smallest component, in pixels of the annotation.
+            audio_source: "wav" computes log-mel examples from the waveform; "log_mel" reads the
+                pickles of the official release.
+        """
+        if targets not in TARGET_FORMS:
+            raise ValueError(f"expected targets out of {', '.join(TARGET_FORMS)}, got {targets!r}")
+        if audio_source not in AUDIO_SOURCES:
+            raise ValueError(
+                f"expected an audio source out of {', '.join(AUDIO_SOURCES)}, got {audio_source!r}"
+            )
+        self.is_train = is_train
+        self.clip_seconds = clip_seconds
+        self.augmentation = augmentation
+        self.targets = targets
+        self.component_min_area = component_min_area
+        self.audio_source = audio_source
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        return {
+            "is_train": is_train,
+            "clip_seconds": cfg.INPUT.CLIP_SECONDS,
+            "augmentation": build_augmentation(cfg, is_train),
+            "targets": cfg.MODEL.TRANSAVS.TARGETS,
+            "component_min_area": cfg.MODEL.TRANSAVS.COMPONENT_MIN_AREA,
+            "audio_source": cfg.INPUT.AUDIO_SOURCE,
+        }
+
+    def __call__(self, record: Record, rng: np.random.Generator | None = None) -> dict[str, Any]:
+        """Returns the clip that a record describes.
+
+        Args:
+            record: see ``transavs.data.avsbench``; it is not changed.
+            rng: source of the augmentation; None draws from fresh entropy.
+
+        Returns:
+            A dict with
+            ``frames`` uint8 ``[F, 3, H, W]`` in the configured channel order,
+            ``frame_index`` int64 ``[F]``, the second that each frame shows,
+            ``audio`` float32 ``[T, 1, 96, 64]``, log-mel examples,
+            ``height`` and ``width`` of the files in pixels, ``clip_id``, ``file_names``;
+            in training ``target_masks``, F tensors bool ``[G, H, W]`` (G may be 0), and
+            ``target_classes``, F tensors int64 ``[G]`` of zeros ("sounding object");
+            in evaluation ``union_masks`` bool ``[T, height, width]`` and ``labelled`` bool ``[T]``
+            (unlabelled rows of the masks are False).
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a file is broken, or contradicts the record or another file.
+        """
+        seconds = self._seconds_to_read(record)
+        frames = self._read_frames(record, seconds)
+        height, width = frames[0].shape[:2]
+        if rng is None:
+            rng = np.random.default_rng()
+        transform = self.augmentation.draw(height, width, rng)
+        moved = np.stack(transform.apply_frames(frames))
+        clip: dict[str, Any] = {
+            "clip_id": record["clip_id"],
+            "file_names": [record["file_names"][second] for second in seconds],
+            "height": height,
+            "width": width,
+            "frames": torch.from_numpy(np.ascontiguousarray(moved.transpose(0, 3, 1, 2))),
+            "frame_index": torch.tensor(seconds, dtype=torch.int64),
+            "audio": self._read_audio(record),
+        }
+        if self.is_train:
+            size = (height, width)
+            labels = [self._read_target_labels(record, second, size) for second in seconds]
+            masks = [split_labels(transform.apply_labels(label)) for label in labels]
+            clip["target_masks"] = masks
+            clip["target_classes"] = [torch.zeros(len(mask), dtype=torch.int64) for mask in masks]
+        else:
+            labelled = [record["mask_file_names"][second] is not None for second in seconds]
+            union = np.zeros((len(seconds), height, width), dtype=np.bool_)
+            for second in np.flatnonzero(labelled):
+                union[second] = self._read_union(record, int(second), (height, width))
+            clip["union_masks"] = torch.from_numpy(union)
+            clip["labelled"] = torch.tensor(labelled)
+        return clip
+
+    def _seconds_to_read(self, record: Record) -> list[int]:
+        clip_seconds = len(record["file_names"])
+        if clip_seconds != self.clip_seconds:
+            raise ValueError(
+                f"clip {record['clip_id']!r} has {clip_seconds} seconds, but INPUT.CLIP_SECONDS is "
+                f"{self.clip_seconds}; set it to the length of the data set's clips"
+            )
+        seconds = list(range(clip_seconds))
+        if self.is_train:
+            seconds = [second for second in seconds if record["mask_file_names"][second]]
+            if not seconds:
+                raise ValueError(
+                    f"clip {record['clip_id']!r} has no labelled frame and cannot be trained on"
+                )
+        return seconds
+
+    def _read_frames(self, record: Record, seconds: list[int]) -> list[Image]:
+        names = [record["file_names"][second] for second in seconds]
+        frames = [read_frame(name, self.augmentation.image_format) for name in names]
+        for name, frame in zip(names, frames, strict=True):
+            check_same_size(name, frame.shape[:2], frames[0].shape[:2], f"the frame {names[0]}")
+        return frames
+
+    def _read_target_labels(self, record: Record, second: int, size: tuple[int, int]) -> Image:
+        if self.targets == "objects":
+            return self._read_sounding_objects(record, second, size)
+        mask = self._read_union(record, second, size)
+        if self.targets == "components":
+            return component_labels(mask, self.component_min_area)
+        return union_labels(mask)
+
+    def _read_union(self, record: Record, second: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+        name = record["mask_file_names"][second]
+        mask = read_mask(name)
+        check_same_size(name, mask.shape[:2], size, f"its frame {record['file_names'][second]}")
+        return mask
+
+    def _read_sounding_objects(self, record: Record, second: int, size: tuple[int, int]) -> Image:
+        if "object_mask_file_names" not in record or "sounding_objects" not in record:
+            raise ValueError(
+                f"clip {record['clip_id']!r} has no object maps, which the targets 'objects' need; "
+                "AVSBench has none: set MODEL.TRANSAVS.TARGETS to 'union' or 'components'"
+            )
+        name = record["object_mask_file_names"][second]
+        label_map = read_label_map(name)
+        check_same_size(name, label_map.shape, size, f"its frame {record['file_names'][second]}")
+        return object_labels(label_map, record["sounding_objects"][second])
+
+    def _read_audio(self, record: Record) -> Tensor:
+        """Returns the log-mel examples float32 ``[T, 1, 96, 64]`` of a record's audio condition."""
+        condition = record.get("audio_condition", "original")
+        if condition == "silence":
+            waveform = torch.zeros(self.clip_seconds * SAMPLE_RATE_HZ)
+            return clip_log_mel(waveform, self.clip_seconds)
+        if condition != "original":
+            raise ValueError(
+                f"clip {record['clip_id']!r}: expected the audio condition 'original' or "
+                f"'silence', got {condition!r}"
+            )
+        if self.audio_source == "wav":
+            return clip_log_mel(load_waveform(record["audio_file"]), self.clip_seconds)
+        name = record["log_mel_file"]
+        if name is None:
+            raise FileNotFoundError(
+                f"clip {record['clip_id']!r} has no log-mel pickle, which INPUT.AUDIO_SOURCE "
+                "'log_mel' reads; set it to 'wav' to compute the examples from the waveform"
+            )
+        examples = read_log_mel_pickle(name)
+        if len(examples) != self.clip_seconds:
+            raise ValueError(
+                f"{name}: expected {self.clip_seconds} log-mel examples, one a second, got "
+                f"{len(examples)}"
+            )
+        return examples
+
+
+def build_augmentation(cfg: CfgNode, is_train: bool) -> ClipAugmentation:
+    """Returns the augmentation that ``cfg.INPUT`` asks for; in evaluation it only resizes."""
+    image_format = cfg.INPUT.FORMAT
+    if not is_train:
+        return ClipAugmentation(
+            min_sizes=(cfg.INPUT.MIN_SIZE_TEST,),
+            max_size=cfg.INPUT.MAX_SIZE_TEST,
+            image_format=image_format,
+        )
+    crop_size = None
+    if cfg.INPUT.CROP.ENABLED:
+        if cfg.INPUT.CROP.TYPE != "absolute":
+            raise ValueError(
+                "INPUT.CROP.TYPE must be 'absolute' (pixels: all frames and masks of a clip share "
+                f"one window), got {cfg.INPUT.CROP.TYPE!r}"
+            )
+        height, width = cfg.INPUT.CROP.SIZE
+        crop_size = (int(height), int(width))
+    flips = {"horizontal": 0.5, "none": 0.0}
+    if cfg.INPUT.RANDOM_FLIP not in flips:
+        raise ValueError(
+            f"INPUT.RANDOM_FLIP must be one of {', '.join(flips)}, got {cfg.INPUT.RANDOM_FLIP!r}"
+        )
+    sampling = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    if sampling not in ("choice", "range"):
+        raise ValueError(
+            f"INPUT.MIN_SIZE_TRAIN_SAMPLING must be 'choice' or 'range', got {sampling!r}"
+        )
+    sizes = cfg.INPUT.MIN_SIZE_TRAIN
+    return ClipAugmentation(
+        min_sizes=(sizes,) if isinstance(sizes, int) else tuple(sizes),
+        max_size=cfg.INPUT.MAX_SIZE_TRAIN,
+        sample_range=sampling == "range",
+        crop_size=crop_size,
+        flip_probability=flips[cfg.INPUT.RANDOM_FLIP],
+        color_strength=cfg.INPUT.COLOR_JITTER,
+        # Padding has the mean colour, which the model's normalisation maps to zero.
+        pad_color=tuple(cfg.MODEL.PIXEL_MEAN),
+        image_format=image_format,
+    )

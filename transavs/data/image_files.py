@@ -1,0 +1,93 @@
+"""Reads frames, masks and object maps, and refuses files that would train or score wrongly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# Pixels uint8 [H, W, 3] or [H, W]; OpenCV's stubs promise no more than "some numbers".
+Image = NDArray[Any]
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND"
+_REMEDY = "restore the file from the data set's archive"
+
+
+def read_frame(path: str, image_format: str = "BGR") -> Image:
+    """Returns a picture as uint8 ``[H, W, 3]``.
+
+    Args:
+        path: any image file; grey pictures get three equal channels.
+        image_format: order of the channels, "RGB" or "BGR".
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is empty, truncated or no image.
+    """
+    frame = _decode(path, cv2.IMREAD_COLOR)
+    return frame if image_format == "BGR" else cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
+def read_mask(path: str) -> NDArray[np.bool_]:
+    """Returns a binary mask as bool ``[H, W]``: True where the file's grey value exceeds 127.
+
+    AVSBench stores 0 and 255. A mask whose largest value is 1..127 follows another convention
+    (0/1, class ids, palette colours) and is refused, because a threshold would silently empty it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is broken, or its values are not those of a binary mask.
+    """
+    grey = _decode(path, cv2.IMREAD_GRAYSCALE)
+    largest = int(grey.max())
+    if 1 <= largest <= 127:
+        raise ValueError(
+            f"{path}: a mask holds 0 (background) and 255 (sounding object), but the largest value "
+            f"here is {largest}; if the values are 0 and {largest}, multiply them to 0 and 255"
+        )
+    return grey > 127
+
+
+def read_label_map(path: str) -> Image:
+    """Returns a label map as uint8 ``[H, W]``: 0 background, i the visible pixels of object i.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is broken or not an 8-bit single-channel image.
+    """
+    labels = _decode(path, cv2.IMREAD_UNCHANGED)
+    if labels.ndim != 2 or labels.dtype != np.uint8:
+        raise ValueError(
+            f"{path}: an object map is an 8-bit single-channel PNG, got an array of shape "
+            f"{labels.shape} and type {labels.dtype}"
+        )
+    return labels
+
+
+def check_same_size(path: str, size: tuple[int, int], expected: tuple[int, int], of: str) -> None:
+    """Raises ValueError unless a picture has the (height, width) that something else has."""
+    if size != expected:
+        raise ValueError(
+            f"{path} is {size[1]} x {size[0]} pixels, but {of} is {expected[1]} x {expected[0]}; "
+            "all frames and masks of a clip must have one size"
+        )
+
+
+def _decode(path: str, flags: int) -> Image:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
+    # Some OpenCV versions return the upper half of a truncated PNG, hence the look at its end.
+    truncated = data.startswith(_PNG_SIGNATURE) and _PNG_END not in data[-64:]
+    pixels = None
+    if data and not truncated:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if pixels is None:
+        state = "empty" if not data else "truncated" if truncated else "no readable image"
+        raise ValueError(f"{path} is {state} ({len(data)} bytes); {_REMEDY}")
+    return pixels

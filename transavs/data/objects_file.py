@@ -1,0 +1,69 @@
+"""Reads the JSON file of a composed set: which objects a clip has, and when each one sounds.
+
+Form: ``{clip_id: {"objects": [{"id": 1, "class": "dog", "sounding": [true, false, ...]}, ...]}}``
+with one value of ``sounding`` a second. Further keys (where a picture came from) are not read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from transavs.data.avsbench_spec import SubsetSpec
+
+
+@dataclass(frozen=True)
+class ObjectsFile:
+    """The objects of every clip of a composed set, and the classes that are heard in it."""
+
+    path: str
+    clips: dict[str, Any]
+    sound_classes: tuple[str, ...]
+
+    @classmethod
+    def read(cls, spec: SubsetSpec, data_folder: str) -> ObjectsFile | None:
+        """Returns the objects file of a subset, or None for a subset without one."""
+        if spec.objects_name is None:
+            return None
+        path = os.path.join(data_folder, spec.objects_name)
+        if not os.path.isfile(path):
+            raise FileNotFoundError(
+                f"{spec.title}: no {path}; compose the set again (see datasets/README.md)"
+            )
+        with open(path, encoding="utf-8") as file:
+            try:
+                clips = json.load(file)
+                heard = {
+                    item["class"]
+                    for clip in clips.values()
+                    for item in clip["objects"]
+                    if any(item["sounding"])
+                }
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(
+                    f"{path}: expected {{clip: {{'objects': [{{'id', 'class', 'sounding'}}]}}}}, "
+                    f"got {type(error).__name__}: {error}"
+                ) from error
+        return cls(path, clips, tuple(sorted(heard)))
+
+    def describe(self, clip_id: str, clip_seconds: int) -> dict[str, list[list[int]]]:
+        """Returns ``sounding_objects`` and ``sound_labels`` of a clip."""
+        if clip_id not in self.clips:
+            raise ValueError(f"{self.path}: no entry for the clip {clip_id!r} that the csv lists")
+        items = self.clips[clip_id]["objects"]
+        for item in items:
+            if len(item["sounding"]) != clip_seconds or not 1 <= item.get("id", 0) <= 255:
+                raise ValueError(
+                    f"{self.path}, clip {clip_id!r}: an object needs an id in 1..255 and "
+                    f"{clip_seconds} values of 'sounding', got {item}"
+                )
+        sounding = [
+            [item for item in items if item["sounding"][second]] for second in range(clip_seconds)
+        ]
+        labels = [{self.sound_classes.index(item["class"]) for item in now} for now in sounding]
+        return {
+            "sounding_objects": [[item["id"] for item in now] for now in sounding],
+            "sound_labels": [sorted(now) for now in labels],
+        }

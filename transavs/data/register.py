@@ -1,0 +1,63 @@
+"""Registers the data sets with detectron2: ``avsbench_{s4,ms3}_*`` and ``demo_{s4,ms3}_*``.
+
+Nothing is read at import. A data set is read when it is asked for, from the root that
+``DETECTRON2_DATASETS`` names at that moment.
+"""
+
+from __future__ import annotations
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from transavs.data.avsbench import Record, dataset_root, load_avsbench, load_sound_classes
+from transavs.data.avsbench_spec import REGISTERED_SUBSETS, SubsetSpec
+
+# Binary audio-visual segmentation has one class of object.
+THING_CLASSES = ("sounding object",)
+
+
+def register_subset(prefix: str, spec: SubsetSpec, root: str | None = None) -> list[str]:
+    """Registers every split of a subset as ``{prefix}_{spec.name}_{split}`` and returns the names.
+
+    Names that are registered already are left alone, so a second call (a module imported under two
+    names, a notebook cell run again) is harmless.
+
+    Args:
+        prefix: first part of the names.
+        spec: facts of the subset; of your own data too, if they keep AVSBench's layout.
+        root: folder of all data sets; None asks ``DETECTRON2_DATASETS`` at the time of reading.
+    """
+    names = []
+    for split in spec.split_names:
+        name = f"{prefix}_{spec.name}_{split}"
+        names.append(name)
+        if name in DatasetCatalog:
+            continue
+        DatasetCatalog.register(name, lambda name=name, split=split: _load(name, spec, root, split))
+        MetadataCatalog.get(name).set(
+            spec=spec,
+            split=split,
+            clip_seconds=spec.clip_seconds,
+            thing_classes=list(THING_CLASSES),
+            sound_classes=list(spec.sound_classes),
+            evaluator_type="avs",
+        )
+    return names
+
+
+def _load(name: str, spec: SubsetSpec, root: str | None, split: str) -> list[Record]:
+    root = dataset_root() if root is None else root
+    records = load_avsbench(spec, root, split)
+    # A composed set names its classes in its own files, so they are known only now, and another
+    # root may have others: Metadata's attributes refuse a second value, its dict does not.
+    vars(MetadataCatalog.get(name))["sound_classes"] = load_sound_classes(spec, root)
+    return records
+
+
+def register_all() -> None:
+    """Registers every subset that the library knows."""
+    for prefix, specs in REGISTERED_SUBSETS.items():
+        for spec in specs:
+            register_subset(prefix, spec)
+
+
+register_all()

@@ -1,0 +1,70 @@
+"""What counts as one ground-truth mask: the union, its components, or the sounding objects.
+
+Every form first writes the targets of a frame into one label map (0 background, i target i). Label
+maps travel through the geometry as one picture, and only then become masks: what is cropped away
+or hidden has no pixel left, and no mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transavs.data.image_files import Image
+
+# How the data says what sounds -> how a frame's targets are formed (MODEL.TRANSAVS.TARGETS).
+TARGET_FORMS = ("union", "components", "objects")
+_MOST_LABELS = 255
+
+
+def union_labels(mask: NDArray[np.bool_]) -> Image:
+    """Returns the label map of a mask bool ``[H, W]`` as one target."""
+    return mask.astype(np.uint8)
+
+
+def component_labels(mask: NDArray[np.bool_], min_area: int) -> Image:
+    """Returns the label map of a mask's connected components (8 neighbours), largest first.
+
+    Components of fewer than ``min_area`` pixels are left out: ragged annotations would otherwise
+    ask for a query each. The largest one always stays, so that no sounding frame turns silent.
+
+    Args:
+        mask: bool ``[H, W]`` at the size of the annotation, before any resize.
+        min_area: pixels.
+    """
+    count, components, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    areas = statistics[1:, cv2.CC_STAT_AREA]
+    largest_first = np.argsort(-areas, kind="stable")[:_MOST_LABELS]
+    lookup = np.zeros(count, dtype=np.uint8)
+    for rank, component in enumerate(largest_first):
+        if rank == 0 or areas[component] >= min_area:
+            lookup[component + 1] = rank + 1
+    return lookup[components]
+
+
+def object_labels(label_map: Image, sounding: Collection[int]) -> Image:
+    """Returns the label map of those objects of a frame that sound.
+
+    Args:
+        label_map: uint8 ``[H, W]``: 0 background, i the visible pixels of object i.
+        sounding: ids of the objects that sound while the frame is shown; a hidden one has no pixel.
+    """
+    lookup = np.zeros(256, dtype=np.uint8)
+    for rank, label in enumerate(sorted(set(sounding))):
+        lookup[label] = rank + 1
+    return lookup[label_map]
+
+
+def split_labels(labels: Image) -> Tensor:
+    """Returns the masks bool ``[G, H, W]`` of a label map, in the order of their labels.
+
+    Labels without a pixel have no mask; G is 0 for an empty map.
+    """
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=2))
+    present = present[present > 0].astype(np.uint8)
+    return torch.from_numpy(labels[None] == present[:, None, None])
