@@ -89,6 +89,9 @@ def check_cfg(cfg: CfgNode) -> None:
 
 
 def _add_data_keys(cfg: CfgNode) -> None:
+    # Sets that training is watched on and the best model chosen by; DATASETS.TEST is evaluated
+    # once, after training, and by --eval-only.
+    cfg.DATASETS.VAL = ()
     # Seconds of a clip, and frames of it (T). Checked against the data set's own fact.
     cfg.INPUT.CLIP_SECONDS = 5
     # "wav": our log-mel front-end on the waveform; "log_mel": AVSBench's pickles.

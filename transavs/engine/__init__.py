@@ -1,0 +1,7 @@
+"""Training and evaluation: trainer, optimizer, hooks, checkpoints."""
+
+from transavs.engine.checkpoint import SafeCheckpointer
+from transavs.engine.optimizer import build_lr_scheduler, build_optimizer
+from transavs.engine.trainer import Trainer
+
+__all__ = ["SafeCheckpointer", "Trainer", "build_lr_scheduler", "build_optimizer"]

@@ -1,0 +1,100 @@
+"""AdamW with parameter groups, full-model gradient clipping, and the polynomial schedule."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver import LRMultiplier, WarmupParamScheduler
+from detectron2.solver.build import maybe_add_gradient_clipping
+from fvcore.common.param_scheduler import PolynomialDecayParamScheduler
+from torch import nn
+
+_NORM_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """Returns AdamW over the trainable parameters of ``model``.
+
+    Parameters of the image backbone learn at ``SOLVER.BACKBONE_MULTIPLIER`` times the rate
+    (TransAVS, arXiv 2305.07223, section 3.2); norms decay by ``WEIGHT_DECAY_NORM``, embeddings and
+    the backbone's position tables by ``WEIGHT_DECAY_EMBED``. With ``CLIP_GRADIENTS.CLIP_TYPE``
+    "full_model" the gradient of the whole model is scaled to an L2 norm of at most
+    ``CLIP_VALUE`` before each step; other types are detectron2's.
+    """
+    groups = _parameter_groups(cfg, model)
+    if not groups:
+        raise ValueError("the model has no trainable parameter: unfreeze something")
+    clip = cfg.SOLVER.CLIP_GRADIENTS
+    if clip.ENABLED and clip.CLIP_TYPE == "full_model":
+        optimizer: torch.optim.Optimizer = _FullModelClippedAdamW(
+            groups, lr=cfg.SOLVER.BASE_LR, max_norm=clip.CLIP_VALUE, norm_type=clip.NORM_TYPE
+        )
+        return optimizer
+    adamw: type = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
+    optimizer = adamw(groups, lr=cfg.SOLVER.BASE_LR)
+    return optimizer
+
+
+class _FullModelClippedAdamW(torch.optim.AdamW):
+    """AdamW that first scales the gradient of all parameters together to a largest norm."""
+
+    def __init__(
+        self, params: list[dict[str, Any]], lr: float, max_norm: float, norm_type: float
+    ) -> None:
+        super().__init__(params, lr=lr)
+        self._max_norm = max_norm
+        self._norm_type = norm_type
+
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        everything = itertools.chain.from_iterable(group["params"] for group in self.param_groups)
+        nn.utils.clip_grad_norm_(everything, self._max_norm, self._norm_type)
+        return super().step(closure)
+
+
+def _parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
+    """One group for each pair of learning rate and weight decay."""
+    solver = cfg.SOLVER
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    seen: set[int] = set()
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad or id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            rate, decay = solver.BASE_LR, solver.WEIGHT_DECAY
+            # By the room's own name: "audio_encoder.backbone" would not be the image backbone.
+            if f"{module_name}.".startswith("backbone."):
+                rate *= solver.BACKBONE_MULTIPLIER
+            if isinstance(module, _NORM_LAYERS):
+                decay = solver.WEIGHT_DECAY_NORM
+            elif (
+                isinstance(module, nn.Embedding)
+                or "relative_position_bias_table" in name
+                or "absolute_pos_embed" in name
+            ):
+                decay = solver.WEIGHT_DECAY_EMBED
+            groups.setdefault((rate, decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+
+
+def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+    """Returns the polynomial schedule "WarmupPolyLR", or one of detectron2's by name."""
+    if cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupPolyLR":
+        from detectron2.solver import build_lr_scheduler as build_detectron2_scheduler
+
+        return build_detectron2_scheduler(cfg, optimizer)
+    longest = max(cfg.SOLVER.MAX_ITER, 1)
+    schedule = WarmupParamScheduler(
+        PolynomialDecayParamScheduler(base_value=1.0, power=cfg.SOLVER.POLY_LR_POWER),
+        cfg.SOLVER.WARMUP_FACTOR,
+        min(cfg.SOLVER.WARMUP_ITERS / longest, 1.0),
+        cfg.SOLVER.WARMUP_METHOD,
+    )
+    return LRMultiplier(optimizer, multiplier=schedule, max_iter=longest)

@@ -1,0 +1,161 @@
+"""Trainer(DefaultTrainer): what to build, and the hooks that watch over training."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
+from detectron2.engine.defaults import create_ddp_model
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+)
+from detectron2.utils.logger import setup_logger
+from torch import nn, optim
+
+from transavs.data import AVSDatasetMapper, build_clip_test_loader, build_clip_train_loader
+from transavs.engine.checkpoint import SafeCheckpointer
+from transavs.engine.hooks import BestModel, GracefulStop, SamplePictures, SeedEachIteration
+from transavs.engine.optimizer import build_lr_scheduler, build_optimizer
+from transavs.evaluation import AVSEvaluator
+
+
+class Trainer(DefaultTrainer):  # type: ignore[misc]
+    """Trains and evaluates any meta-architecture that takes clips.
+
+    Differences from detectron2's DefaultTrainer: several processes also on the CPU, a sample
+    stream that resuming continues exactly, checkpoints that are never half written, periodic
+    evaluation on ``DATASETS.VAL`` with the best model kept, and a stop on Ctrl-C that saves first.
+
+    Args:
+        cfg: a frozen configuration.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        # DefaultTrainer.__init__ fixes the DDP arguments for GPUs; its grandparent does not.
+        TrainerBase.__init__(self)
+        if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
+            setup_logger()
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        on_cpu = cfg.MODEL.DEVICE == "cpu"
+        devices = {"device_ids": None} if on_cpu else {}
+        model = create_ddp_model(model, broadcast_buffers=False, **devices)
+        trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        # The loader comes after the checkpoint is read: it starts at the iteration to continue.
+        self._trainer = trainer(model, _NoLoader(), optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self._evaluation: tuple[int, OrderedDict[str, Any]] | None = None
+        self.register_hooks(self.build_hooks())
+
+    def train(self) -> OrderedDict[str, Any] | None:
+        """Trains to the end; returns the results of the last evaluation, if there was one."""
+        self._trainer.data_loader = self.build_train_loader(self.cfg, self.start_iter)
+        TrainerBase.train(self, self.start_iter, self.max_iter)
+        return self._evaluation[1] if self._evaluation else None
+
+    def build_hooks(self) -> list[hooks.HookBase]:
+        cfg = self.cfg
+        found: list[hooks.HookBase | None] = [
+            SeedEachIteration(cfg.SEED),
+            hooks.IterationTimer(),
+            hooks.LRScheduler(),
+        ]
+        if comm.is_main_process():
+            found.append(
+                hooks.PeriodicCheckpointer(
+                    self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=3
+                )
+            )
+        found.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
+        if comm.is_main_process():
+            found.append(BestModel(self.checkpointer, cfg.TEST.BEST_METRIC, cfg.TEST.EVAL_PERIOD))
+        if cfg.TEST.PICTURE_PERIOD:
+            found.append(SamplePictures(cfg, cfg.TEST.PICTURE_PERIOD))
+        found.append(GracefulStop(self.checkpointer))
+        if comm.is_main_process():
+            found.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+        return [hook for hook in found if hook is not None]
+
+    def build_writers(self) -> list[EventWriter]:
+        # Unsmoothed curves: a running median would differ after resuming.
+        return [
+            CommonMetricPrinter(self.max_iter),
+            JSONWriter(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"), window_size=1),
+            TensorboardXWriter(self.cfg.OUTPUT_DIR, window_size=1),
+        ]
+
+    def _evaluate(self) -> OrderedDict[str, Any]:
+        results = self.test(self.cfg, self.model, datasets=self.cfg.DATASETS.VAL)
+        self._evaluation = (self.iter, results)
+        return results
+
+    @classmethod
+    def test(  # type: ignore[override]
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: list[DatasetEvaluator] | None = None,
+        datasets: tuple[str, ...] = (),
+    ) -> OrderedDict[str, Any]:
+        """Evaluates ``model`` on ``datasets``, by default those of ``DATASETS.TEST``.
+
+        Returns:
+            The metrics; for several data sets a dict of them by name.
+        """
+        if datasets:
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.DATASETS.TEST = tuple(datasets)
+            cfg.freeze()
+        results: OrderedDict[str, Any] = super().test(cfg, model, evaluators)
+        return results
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: optim.Optimizer) -> Any:
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode, start_iter: int = 0) -> Any:
+        records = list(
+            itertools.chain.from_iterable(DatasetCatalog.get(name) for name in cfg.DATASETS.TRAIN)
+        )
+        return build_clip_train_loader(
+            cfg, records, AVSDatasetMapper(cfg, is_train=True), start_iter
+        )
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        records = DatasetCatalog.get(dataset_name)
+        return build_clip_test_loader(cfg, records, AVSDatasetMapper(cfg, is_train=False))
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        return AVSEvaluator(dataset_name, f_threshold_batch=cfg.TEST.F_THRESHOLD_BATCH)
+
+
+class _NoLoader:
+    """Stands in for the loader until training starts."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("Trainer.train() builds the loader before the first step")

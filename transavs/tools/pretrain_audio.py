@@ -1,0 +1,92 @@
+"""Pretrain the small audio encoder on the sound classes of training clips."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.logger import setup_logger
+
+from transavs.audio import build_audio_encoder
+from transavs.config import setup_cfg
+from transavs.engine.audio_pretraining import pretrain_encoder, read_labelled_examples
+
+logger = logging.getLogger("transavs.tools.pretrain_audio")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pretrain_audio", description=__doc__)
+    parser.add_argument("--config-file", required=True, help="its MODEL.AUDIO.NAME is trained")
+    parser.add_argument("--train", nargs="+", default=["demo_s4_train", "demo_ms3_train"])
+    parser.add_argument("--val", nargs="+", default=["demo_s4_val", "demo_ms3_val"])
+    parser.add_argument("--steps", type=int, default=500, help="optimizer steps")
+    parser.add_argument("--batch-size", type=int, default=64, help="examples a step")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read sounds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", required=True, help="where the .safetensors file goes")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the encoder's weights to ``--output`` and its scores beside them, as ``.json``."""
+    args = build_parser().parse_args(argv)
+    setup_logger(name="transavs")
+    # Weights and freezing are for the training of TransAVS; here the encoder starts fresh.
+    overrides = ["MODEL.AUDIO.WEIGHTS", "", "MODEL.AUDIO.FREEZE", "False"]
+    cfg = setup_cfg(args.config_file, [*args.opts, *overrides])
+    classes = _common_classes([*args.train, *args.val])
+    torch.manual_seed(args.seed)
+    encoder = build_audio_encoder(cfg)
+    train, validation = (
+        read_labelled_examples(
+            [record for name in names for record in DatasetCatalog.get(name)],
+            len(classes),
+            args.workers,
+        )
+        for names in (args.train, args.val)
+    )
+    scores = pretrain_encoder(
+        encoder,
+        train,
+        validation,
+        steps=args.steps,
+        batch_size=args.batch_size,
+        seed=args.seed,
+    )
+    output = Path(args.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(output.name + ".tmp")
+    safetensors.torch.save_file(encoder.state_dict(), temporary)
+    os.replace(temporary, output)
+    note = {"classes": classes, "train": args.train, "val": args.val, "steps": args.steps, **scores}
+    output.with_suffix(".json").write_text(json.dumps(note, indent=1) + "\n")
+    logger.info("F1 %.1f %% on %s; weights in %s", scores["f1"], ", ".join(args.val), output)
+    return 0
+
+
+def _common_classes(names: Sequence[str]) -> list[str]:
+    """The sound classes of the data sets, which must agree for their labels to mean the same."""
+    found = {}
+    for name in names:
+        DatasetCatalog.get(name)
+        found[name] = list(MetadataCatalog.get(name).sound_classes)
+    first = found[names[0]]
+    different = [name for name, classes in found.items() if classes != first]
+    if different:
+        raise ValueError(
+            f"{', '.join(different)} and {names[0]} name different sound classes: pretrain on "
+            "data sets with the same ones"
+        )
+    return first
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,68 @@
+"""Train and evaluate: ``python tools/train_net.py --config-file configs/s4_R101.yaml``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.evaluation import print_csv_format
+from detectron2.utils import comm
+
+from transavs.config import setup_cfg
+from transavs.engine import SafeCheckpointer, Trainer
+from transavs.utils.package_files import find_config
+
+
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Trains, or with ``--eval-only`` evaluates, in each of the processes."""
+    cfg = setup_cfg(args.config_file, args.opts)
+    default_setup(cfg, args)
+    if args.eval_only:
+        model = Trainer.build_model(cfg)
+        SafeCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(
+            cfg.MODEL.WEIGHTS, resume=args.resume
+        )
+        return _report(Trainer.test(cfg, model))
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+    if not cfg.DATASETS.TEST:
+        return None
+    # The score to report: the best model by validation, or the last, on the test sets.
+    best = os.path.join(cfg.OUTPUT_DIR, "model_best.pth")
+    comm.synchronize()
+    if os.path.isfile(best):
+        SafeCheckpointer(trainer.model).load(best)
+    return _report(Trainer.test(cfg, trainer.model))
+
+
+def _report(results: dict[str, Any]) -> dict[str, Any]:
+    if comm.is_main_process():
+        print_csv_format(results)
+    return results
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of detectron2's training tools; see ``--help``."""
+    args = default_argument_parser().parse_args(argv)
+    args.config_file = find_config(args.config_file)
+    cfg = setup_cfg(args.config_file, args.opts)
+    if cfg.MODEL.DEVICE == "cpu":
+        # detectron2 chooses NCCL wherever a GPU is visible; on the CPU it must be gloo.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    launch(
+        run,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
