@@ -165,7 +165,7 @@ class TestInputs:
         assert result["FPR"] == pytest.approx(0.5)
 
     def test_unlabelled_frames_are_left_out(self):
-        (clip, output), = random_pairs(1, frames=4, seed=3)
+        ((clip, output),) = random_pairs(1, frames=4, seed=3)
         clip["labelled"] = torch.tensor([True, False, False, False])
         clip["union_masks"][1:] = False
         alone = make_pair("clip_00", output["scores"][:1], clip["union_masks"][:1])

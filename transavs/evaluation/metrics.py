@@ -55,8 +55,7 @@ def frame_jaccard(scores: Tensor, targets: Tensor, threshold: float = 0.5) -> Te
     scores = _checked_scores(scores, targets)
     predicted = scores > threshold
     predicted_area, target_area, intersection = (
-        mask.flatten(1).sum(dim=1).double()
-        for mask in (predicted, targets, predicted & targets)
+        mask.flatten(1).sum(dim=1).double() for mask in (predicted, targets, predicted & targets)
     )
     union = predicted_area + target_area - intersection
     frame_area = float(scores.shape[1] * scores.shape[2])

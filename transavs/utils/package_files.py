@@ -31,10 +31,10 @@ def find_config(path: str | os.PathLike[str]) -> str:
             shipped = folder.joinpath(*parts)
             if parts and shipped.is_file():
                 return str(shipped)
-    names = shipped_configs()
+    names = ", ".join(shipped_configs()) or "none found, the installation is broken"
     raise FileNotFoundError(
-        f"no config file {os.fspath(path)!r}, neither from the folder {os.getcwd()} nor among those "
-        f"of the package: {', '.join(names) if names else 'none found, the installation is broken'}"
+        f"no config file {os.fspath(path)!r}, neither from the folder {os.getcwd()} nor among "
+        f"those of the package: {names}"
     )
 
 

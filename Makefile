@@ -1,0 +1,78 @@
+# One set of commands for people and for CI. `make help` lists them.
+#
+# Every target works alone from a bare clone: what it needs is made first. Choose another
+# interpreter with `make venv PYTHON=python3.12`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+VENV_PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+TEST_PROCESSES ?= 2
+
+# Small tensors: threads of several processes would only get in each other's way.
+TEST_ENVIRONMENT := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+# Where the composed demo set and AVSBench lie, and where the demo leaves its results.
+DETECTRON2_DATASETS ?= datasets
+export DETECTRON2_DATASETS
+DEMO_OUTPUT := output/demo
+
+# pip gives up a silent connection after this many seconds and tries again; a call that fails all
+# the same is made once more, and goes on from the files that are already in pip's cache.
+PIP_INSTALL := $(VENV_PYTHON) -m pip install --disable-pip-version-check --timeout 60 --retries 5
+define install
+$(PIP_INSTALL) $(1) || { echo "pip failed; trying once more" >&2; sleep 5; $(PIP_INSTALL) $(1); }
+endef
+
+.PHONY: help venv demo test lint format clean
+
+help:
+	@echo "make venv    install the pinned environment into $(VENV) (about 6 GB)"
+	@echo "make demo    compose the demo data, train on it, evaluate, write $(DEMO_OUTPUT)/index.html"
+	@echo "make test    run the test suite with line coverage"
+	@echo "make lint    check style, format and types"
+	@echo "make format  sort imports and reformat"
+	@echo "make clean   remove what builds and tests leave (not $(VENV), data or $(DEMO_OUTPUT))"
+
+venv: $(INSTALLED)
+
+$(INSTALLED): requirements/pinned.txt setup.py pyproject.toml transavs/tools/install_detectron2.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "the pinned versions need Python 3.11 or newer, $(PYTHON) is" \
+	    "$$($(PYTHON) --version 2>&1); try make venv PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(VENV_PYTHON) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "could not make $(VENV); on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(call install,--requirement requirements/pinned.txt)
+	@$(VENV_PYTHON) transavs/tools/install_detectron2.py
+	@$(call install,--quiet --no-deps --no-build-isolation --editable .)
+	@$(VENV_PYTHON) -m transavs.env
+	@touch $@
+
+demo: $(INSTALLED)
+	$(VENV_PYTHON) datasets/prepare_demo.py
+	$(VENV_PYTHON) tools/pretrain_audio.py --config-file configs/demo/pretrain_audio.yaml
+	$(VENV_PYTHON) tools/train_net.py --config-file configs/demo/demo_s4.yaml
+	$(VENV_PYTHON) tools/train_net.py --config-file configs/demo/demo_ms3.yaml
+	$(VENV_PYTHON) tools/evaluate_sound.py --output $(DEMO_OUTPUT)
+	$(VENV_PYTHON) tools/demo_report.py --output $(DEMO_OUTPUT)
+
+test: $(INSTALLED)
+	$(TEST_ENVIRONMENT) $(VENV_PYTHON) -m pytest --numprocesses $(TEST_PROCESSES) \
+	  --cov=transavs --cov-report=term --cov-fail-under=85 --durations=15
+
+lint: $(INSTALLED)
+	$(VENV_PYTHON) -m ruff check
+	$(VENV_PYTHON) -m ruff format --check
+	$(VENV_PYTHON) -m mypy
+
+format: $(INSTALLED)
+	$(VENV_PYTHON) -m ruff check --fix
+	$(VENV_PYTHON) -m ruff format
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
+	find transavs tests tools datasets -name __pycache__ -type d -prune -exec rm -rf {} +
