@@ -1,0 +1,139 @@
+"""Compose the demo data set on this machine (command line of `transavs.data.demo`)."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from transavs.data.demo import (
+    SET_FOLDER,
+    AssetsUnavailable,
+    DemoAssets,
+    Settings,
+    classes_named,
+    compose_set,
+    load_real_assets,
+    make_drawn_assets,
+    provide_packages,
+    scaled_counts,
+)
+
+logger = logging.getLogger(__name__)
+
+CACHE_FOLDER = "transavs_demo_assets"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compose the set; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    try:
+        counts = scaled_counts(arguments.scale)
+        for subset, split, count in arguments.count:
+            counts[subset][split] = count
+        settings = Settings(arguments.seed, counts)
+        assets = _provide_assets(arguments)
+        root = compose_set(
+            assets, arguments.root, settings, arguments.workers, arguments.force, arguments.progress
+        )
+    except (AssetsUnavailable, ValueError, FileNotFoundError) as error:
+        logger.error("%s", error)
+        return 1
+    except KeyboardInterrupt:
+        logger.error("Interrupted; the same command goes on where this one stopped")
+        return 130
+    print(root)
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="prepare_demo.py",
+        description="Compose the demo data set: short clips with exact masks, in AVSBench's layout "
+        f"below ROOT/{SET_FOLDER}. Photographs and recordings come from three Debian packages "
+        "(214 MB, downloaded without installing them); where these cannot be had, shapes with a "
+        "timbre each are drawn instead.",
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path(os.environ.get("DETECTRON2_DATASETS", "datasets")),
+        help="data root (default: $DETECTRON2_DATASETS, or 'datasets')",
+    )
+    parser.add_argument(
+        "--source",
+        choices=("auto", "real", "drawn"),
+        default="auto",
+        help="real: fail if the packages cannot be had; drawn: shapes; auto: real, else drawn",
+    )
+    parser.add_argument(
+        "--assets", type=Path, help="folder that holds the .deb files; nothing is downloaded then"
+    )
+    parser.add_argument(
+        "--accept-other-versions",
+        action="store_true",
+        help="use packages of other versions than those that were checked",
+    )
+    parser.add_argument(
+        "--classes",
+        default="default",
+        help="'default' (8 classes), 'all', or a comma-separated list of names",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="size of the set, 1 = 1180 + 1480 clips"
+    )
+    parser.add_argument(
+        "--count",
+        type=_count,
+        action="append",
+        default=[],
+        metavar="SUBSET/SPLIT=N",
+        help="size of one split, such as ms3/train=200; may be repeated",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="delete a set that was composed with other settings"
+    )
+    parser.add_argument(
+        "--no-progress", dest="progress", action="store_false", help="show no progress bar"
+    )
+    return parser
+
+
+def _count(text: str) -> tuple[str, str, int]:
+    key, _, number = text.partition("=")
+    subset, _, split = key.partition("/")
+    if subset not in ("s4", "ms3") or split not in ("train", "val", "test", "unseen"):
+        raise argparse.ArgumentTypeError(f"expected something like ms3/train=200, got {text!r}")
+    if not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of clips after '=', got {text!r}")
+    return subset, split, int(number)
+
+
+def _provide_assets(arguments: argparse.Namespace) -> DemoAssets:
+    classes = classes_named(arguments.classes)
+    if arguments.source == "drawn":
+        return make_drawn_assets()
+    try:
+        folders = provide_packages(
+            arguments.root / CACHE_FOLDER,
+            arguments.assets,
+            accept_other_versions=arguments.accept_other_versions,
+        )
+    except AssetsUnavailable as error:
+        if arguments.source == "real":
+            raise
+        logger.warning("%s; composing the drawn set instead", error)
+        return make_drawn_assets()
+    return load_real_assets(folders, classes)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
