@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,14 @@ def test_detectron2_is_pinned_by_hash_in_one_place_only():
     assert not any("detectron2" in entry for entry in SETUP["INSTALL_REQUIRES"])
 
 
+def test_every_folder_with_code_is_a_package():
+    folders = {file.parent for file in (ROOT / "transavs").rglob("*.py")}
+    missing = [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()]
+    assert not missing, f"wheels would lack {missing}"
+
+
 def third_party_imports() -> set[str]:
-    """Top-level names that transavs imports outside functions marked optional, less its own."""
+    """Top-level names that transavs imports anywhere, less its own."""
     names = set()
     for file in (ROOT / "transavs").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -86,8 +93,6 @@ def third_party_imports() -> set[str]:
 
 
 def test_every_import_is_declared():
-    import sys
-
     distributions = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
     declared = {
         canonicalize_name(Requirement(entry).name)

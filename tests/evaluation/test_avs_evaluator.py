@@ -216,13 +216,17 @@ class TestInputs:
 
     def test_a_clip_of_another_data_set(self):
         with pytest.raises(ValueError, match="one of the 1 clips of the data set, got 'b'"):
-            AVSEvaluator(["a"]).process(*zip(make_pair("b", SCORES_A, TOP_ROW), strict=True))
+            AVSEvaluator(clip_order=["a"]).process(
+                *zip(make_pair("b", SCORES_A, TOP_ROW), strict=True)
+            )
 
     def test_bad_parameters(self):
         with pytest.raises(ValueError, match="F_THRESHOLD_BATCH"):
             AVSEvaluator(f_threshold_batch=0)
         with pytest.raises(ValueError, match="'zero' or 'skip', got 'nan'"):
             AVSEvaluator(empty_batch_f="nan")
+        with pytest.raises(ValueError, match="got both"):
+            AVSEvaluator("some_dataset", clip_order=["a"])
 
 
 class TestReports:
@@ -238,7 +242,7 @@ class TestReports:
         name = "test_avs_evaluator_order"
         DatasetCatalog.register(name, lambda: [{"clip_id": "b"}, {"clip_id": "a"}])
         try:
-            evaluator = AVSEvaluator.for_dataset(name, f_threshold_batch=2)
+            evaluator = AVSEvaluator(name, f_threshold_batch=2)
         finally:
             DatasetCatalog.remove(name)
         pairs = [make_pair("a", SCORES_A, TOP_ROW), make_pair("b", SCORES_B, TOP_ROW)]
@@ -271,7 +275,7 @@ def _run_rank(rank, shards, init_file, result_file):
         "gloo", init_method=f"file://{init_file}", rank=rank, world_size=len(shards)
     )
     comm.create_local_process_group(len(shards))
-    evaluator = AVSEvaluator([clip["clip_id"] for clip, _ in random_pairs(7)])
+    evaluator = AVSEvaluator(clip_order=[clip["clip_id"] for clip, _ in random_pairs(7)])
     for clip, output in shards[rank]:
         evaluator.process([clip], [output])
     result = evaluator.evaluate()

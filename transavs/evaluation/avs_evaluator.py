@@ -32,8 +32,9 @@ class AVSEvaluator(DatasetEvaluator):
 
     def __init__(
         self,
-        clip_order: Sequence[str] | None = None,
+        dataset_name: str | None = None,
         *,
+        clip_order: Sequence[str] | None = None,
         f_threshold_batch: int = 4,
         empty_batch_f: EmptyBatchF = "zero",
         negative: bool = False,
@@ -42,8 +43,10 @@ class AVSEvaluator(DatasetEvaluator):
         """Initialises an evaluator without any clip.
 
         Args:
-            clip_order: all clip ids in the order of the data set, which decides which clips share a
-                threshold in ``M_F``. None: alphabetical order.
+            dataset_name: a data set registered with detectron2's ``DatasetCatalog``. The order of
+                its clips decides which of them share a threshold in ``M_F``.
+            clip_order: the clip ids of all clips in order, in place of a registered name. Without
+                either the order is alphabetical.
             f_threshold_batch: number of consecutive clips that share a threshold in ``M_F``; the
                 benchmark's test scripts use 4 (key ``TEST.F_THRESHOLD_BATCH``).
             empty_batch_f: ``"zero"`` or ``"skip"``, see :func:`transavs.evaluation.summarize`.
@@ -54,6 +57,10 @@ class AVSEvaluator(DatasetEvaluator):
                 the main process. None: nothing is written.
         """
         check_f_protocol(f_threshold_batch, empty_batch_f)
+        if dataset_name is not None:
+            if clip_order is not None:
+                raise ValueError("expected dataset_name or clip_order, got both")
+            clip_order = [record["clip_id"] for record in DatasetCatalog.get(dataset_name)]
         self._order: dict[str, int] | None = None
         if clip_order is not None:
             self._order = {clip_id: index for index, clip_id in enumerate(clip_order)}
@@ -62,16 +69,6 @@ class AVSEvaluator(DatasetEvaluator):
         self._negative = negative
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._clips: list[ClipScores] = []
-
-    @classmethod
-    def for_dataset(cls, dataset_name: str, **kwargs: Any) -> AVSEvaluator:
-        """Returns an evaluator with the clip order of a registered data set.
-
-        Args:
-            dataset_name: a name in detectron2's ``DatasetCatalog``.
-            **kwargs: the other arguments of the constructor.
-        """
-        return cls([record["clip_id"] for record in DatasetCatalog.get(dataset_name)], **kwargs)
 
     def reset(self) -> None:
         """Forgets all clips."""
