@@ -149,7 +149,7 @@ def _sounding_actor(
 
 
 def _choose(options: Sequence[_Option], rng: np.random.Generator) -> _Option:
-    return options[rng.integers(len(options))]
+    return options[int(rng.integers(len(options)))]
 
 
 def _draw_count(shares: dict[int, float], rng: np.random.Generator) -> int:

@@ -101,9 +101,9 @@ def change_colors(rgba: np.ndarray, gains: np.ndarray, contrast: float) -> np.nd
 
 def make_sprite(rgba: np.ndarray, scale: float, mirrored: bool) -> Image.Image:
     """Premultiplied image of a cut-out at its typical size, ready for `place_sprite`."""
-    image = Image.fromarray(np.ascontiguousarray(rgba[:, ::-1]) if mirrored else rgba, "RGBA")
+    image = Image.fromarray(np.ascontiguousarray(rgba[:, ::-1]) if mirrored else rgba)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.convert("RGBa").resize(size, Image.Resampling.BICUBIC, reducing_gap=None)
+    return image.convert("RGBa").resize(size, Image.Resampling.BICUBIC)
 
 
 def turned_half_size(
@@ -122,22 +122,30 @@ def place_sprite(sprite: Image.Image, pose: Pose, size: int) -> np.ndarray:
     Returns:
         uint8 [size, size, 4], premultiplied; zero outside the object.
     """
+    half_width, half_height = turned_half_size(sprite, pose.scale, pose.angle_degrees)
+    left = min(max(math.floor(pose.center_x - half_width) - 1, 0), size - 1)
+    top = min(max(math.floor(pose.center_y - half_height) - 1, 0), size - 1)
+    right = min(max(math.ceil(pose.center_x + half_width) + 1, left + 1), size)
+    bottom = min(max(math.ceil(pose.center_y + half_height) + 1, top + 1), size)
+    # Maps a pixel of that box to the sprite: move the centre to the origin, turn back, move to the
+    # sprite's centre.
+    center_x, center_y = pose.center_x - left, pose.center_y - top
     cosine = math.cos(math.radians(pose.angle_degrees)) / pose.scale
     sine = math.sin(math.radians(pose.angle_degrees)) / pose.scale
-    # Maps a pixel of the frame to the sprite: move the centre to the origin, turn back, move to
-    # the sprite's centre.
     matrix = (
         cosine,
         sine,
-        sprite.width / 2 - cosine * pose.center_x - sine * pose.center_y,
+        sprite.width / 2 - cosine * center_x - sine * center_y,
         -sine,
         cosine,
-        sprite.height / 2 + sine * pose.center_x - cosine * pose.center_y,
+        sprite.height / 2 + sine * center_x - cosine * center_y,
     )
-    placed = sprite.transform(
-        (size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+    box = sprite.transform(
+        (right - left, bottom - top), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
     )
-    return np.asarray(placed)
+    placed = np.zeros((size, size, 4), dtype=np.uint8)
+    placed[top:bottom, left:right] = np.asarray(box)
+    return placed
 
 
 def paste(frame: np.ndarray, placed: np.ndarray) -> None:
