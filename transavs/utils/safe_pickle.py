@@ -1,0 +1,281 @@
+"""Pickles read without running what is in them.
+
+A pickle is a program: the standard reader calls any function that the file names. The readers here
+look every name up in a short table instead, and the table's functions are our own stand-ins
+wherever the original would trust its arguments. Any other name is an error.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import math
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Of one example: channel, time windows, mel bands.
+LOG_MEL_EXAMPLE_SHAPE = (1, 96, 64)
+
+AllowedGlobals = Mapping[tuple[str, str], Callable[..., Any]]
+
+
+class RefusedGlobalError(pickle.UnpicklingError):
+    """The pickle names a function or class that its reader does not allow."""
+
+
+class _RestrictedUnpickler(pickle.Unpickler):
+    def __init__(self, file: BinaryIO, allowed: AllowedGlobals, encoding: str) -> None:
+        super().__init__(file, encoding=encoding)
+        self._allowed = allowed
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        try:
+            return self._allowed[module_name, global_name]
+        except KeyError:
+            raise RefusedGlobalError(f"{module_name}.{global_name}") from None
+
+
+def restricted_load(
+    file: BinaryIO, allowed: AllowedGlobals, *, encoding: str = "ASCII", source: str | None = None
+) -> Any:
+    """Returns the object pickled in ``file``, which may use the allowed globals alone.
+
+    Args:
+        file: opened for reading bytes.
+        allowed: (module, name) as the pickle spells them -> what to use in their place. Whatever
+            stands here is called with arguments out of the file: name harmless things only.
+        encoding: of Python 2 strings; "latin1" where they hold the bytes of arrays.
+        source: how error messages name the file; None takes its own name.
+
+    Raises:
+        ValueError: another global, or not a readable pickle.
+    """
+    source = source or str(getattr(file, "name", "the stream"))
+    try:
+        return _RestrictedUnpickler(file, allowed, encoding).load()
+    except RefusedGlobalError as error:
+        raise ValueError(
+            f"{source} refused: it asks for {error}, which its kind of file never needs and which "
+            "could run any code; nothing was run. Get the file from its original source again"
+        ) from error
+    except Exception as error:  # a broken pickle can raise nearly anything
+        raise ValueError(
+            f"cannot unpickle {source} ({type(error).__name__}: {error}): "
+            "the file is damaged or of another kind; fetch it again"
+        ) from error
+
+
+def read_log_mel_pickle(path: str | os.PathLike[str]) -> Tensor:
+    """Returns the log-mel examples in one of AVSBench's ``audio_log_mel`` files.
+
+    Args:
+        path: a raw pickle (protocol 2 to 5) of one torch tensor ``[S, 1, 96, 64]``.
+
+    Returns:
+        float32 ``[S, 1, 96, 64]``, S >= 1, contiguous. AVSBench pickled the tensors with
+        ``requires_grad``, which data loader workers cannot pass on; here they are detached.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: names a global that such a file does not need, damaged, another shape or type,
+            or NaN or infinite values.
+    """
+    remedy = "compute it from the wav file instead (INPUT.AUDIO_SOURCE wav)"
+    path = _existing_file(path)
+    with path.open("rb") as file:
+        examples = restricted_load(file, _TENSOR_GLOBALS, source=str(path))
+    if not isinstance(examples, Tensor) or not examples.is_floating_point():
+        kind = examples.dtype if isinstance(examples, Tensor) else type(examples).__name__
+        raise ValueError(f"expected one float tensor in {path}, got {kind}; {remedy}")
+    if examples.shape[1:] != LOG_MEL_EXAMPLE_SHAPE or len(examples) == 0:
+        raise ValueError(
+            f"expected log-mel examples [S, 1, 96, 64] with S >= 1 in {path}, got "
+            f"{list(examples.shape)}; {remedy}"
+        )
+    if not torch.isfinite(examples).all():
+        raise ValueError(f"the log-mel examples in {path} are not all finite; {remedy}")
+    # A copy: strides and storage come out of the file and may overlap or exceed what is shown.
+    return torch.empty(examples.shape, dtype=torch.float32).copy_(examples)
+
+
+def load_checkpoint_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
+    """Returns the dictionary in a ``.pkl`` checkpoint of detectron2's, Mask2Former's or Caffe2's.
+
+    Strings of Python 2 are read as latin1, as detectron2 does. Nested dictionaries, lists, tuples,
+    numbers and strings, NumPy arrays of numbers and torch tensors are understood. An
+    ``OrderedDict`` keeps its attributes, such as the ``_metadata`` of a state_dict.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: names any other global, damaged, or not a dictionary.
+    """
+    path = _existing_file(path)
+    with path.open("rb") as file:
+        content = restricted_load(file, _CHECKPOINT_GLOBALS, encoding="latin1", source=str(path))
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a dictionary in {path}, got {type(content).__name__}")
+    try:
+        return _with_arrays(content, set())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"cannot unpickle {path}: {error}; fetch it again") from error
+
+
+def _existing_file(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}: check the path or fetch the data again")
+    return path
+
+
+# Stand-ins. A pickle can set attributes of what it is given, so that it gets functions and classes
+# of this module and never those of torch or NumPy themselves.
+
+
+def _load_storage(content: bytes) -> Any:
+    """In the place of ``torch.storage._load_from_bytes``, which would unpickle without limits."""
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _rebuild_tensor(
+    storage: torch.TypedStorage,
+    storage_offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    requires_grad: bool = False,
+    backward_hooks: Any = None,
+    metadata: Any = None,
+) -> Tensor:
+    """``torch._utils._rebuild_tensor_v2`` without gradient and hooks, within its storage."""
+    # The untyped half of a storage is no public name, but every public way to it warns.
+    untyped = storage._untyped_storage
+    # torch would grow the storage instead, by memory that nobody wrote.
+    last = storage_offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    available = untyped.nbytes() // storage.dtype.itemsize
+    if min((storage_offset, *size, *stride)) < 0 or (0 not in size and last >= available):
+        raise pickle.UnpicklingError(f"a tensor {list(size)} that reaches beyond its storage")
+    return torch.empty(0, dtype=storage.dtype).set_(untyped, storage_offset, size, stride)
+
+
+def _rebuild_parameter(data: Tensor, requires_grad: bool, backward_hooks: Any) -> Tensor:
+    return data
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Bytes, as protocol 2 spells them."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes encoded as {encoding!r}, expected latin1")
+    return text.encode("latin1")
+
+
+def _empty_bytes() -> bytes:
+    return b""
+
+
+class _DtypeRecipe:
+    """In the place of ``numpy.dtype``, whose own ``__setstate__`` can make inconsistent types."""
+
+    def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
+        self.dtype = np.dtype(str(code))
+        if self.dtype.kind not in "biufc":
+            raise pickle.UnpicklingError(f"an array of {code!r}, expected numbers")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        byte_order, *structure = state[1:5]
+        if any(part is not None for part in structure):
+            raise pickle.UnpicklingError("a structured array, expected plain numbers")
+        if byte_order in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(byte_order)
+
+
+class _ArrayRecipe:
+    """In the place of a ``numpy.ndarray`` that gets its content from ``__setstate__``."""
+
+    array: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        shape, dtype, is_fortran, content = state[-4:]
+        self.array = _build_array(content, dtype, shape, "F" if is_fortran else "C")
+
+
+def _build_array(
+    content: bytes | bytearray | str, recipe: _DtypeRecipe, shape: tuple[int, ...], order: str
+) -> np.ndarray:
+    if isinstance(content, str):  # Python 2's bytes, read as latin1
+        content = content.encode("latin1")
+    if not isinstance(content, bytes | bytearray):
+        raise pickle.UnpicklingError(f"an array made of a {type(content).__name__}")
+    if len(content) != math.prod(shape) * recipe.dtype.itemsize:
+        raise pickle.UnpicklingError(f"an array {tuple(shape)} made of {len(content)} bytes")
+    flat = np.frombuffer(content, recipe.dtype)
+    # A copy in the machine's byte order: torch takes neither another order nor read-only memory.
+    array = flat.astype(recipe.dtype.newbyteorder("="), copy=True)
+    return array.reshape(shape, order="F" if order == "F" else "C")
+
+
+def _reconstruct(kind: Any, shape: tuple[int, ...], code: bytes | str) -> _ArrayRecipe:
+    return _ArrayRecipe()
+
+
+def _array_from_buffer(
+    content: bytes | bytearray,
+    dtype: _DtypeRecipe,
+    shape: tuple[int, ...],
+    order: str,
+    axis_order: tuple[int, ...] | None = None,
+) -> np.ndarray:
+    """Arrays as protocol 5 spells them. ``axis_order`` names the axes of a permuted array."""
+    array = _build_array(content, dtype, shape, order)
+    return array if axis_order is None else array.transpose(axis_order)
+
+
+def _scalar(dtype: _DtypeRecipe, content: bytes | str) -> np.generic:
+    return _build_array(content, dtype, (1,), "C")[0]
+
+
+def _with_arrays(value: Any, seen: set[int]) -> Any:
+    """Returns ``value`` with finished arrays; dictionaries and lists are changed in place."""
+    if isinstance(value, _ArrayRecipe):
+        if value.array is None:
+            raise ValueError("an array without content")
+        return value.array
+    if isinstance(value, tuple):
+        return tuple(_with_arrays(item, seen) for item in value)
+    if isinstance(value, dict | list) and id(value) not in seen:
+        seen.add(id(value))
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
+            value[key] = _with_arrays(value[key], seen)
+    return value
+
+
+# What the tensor of an AVSBench pickle needs. Only protocol 2 asks for the last one.
+_TENSOR_GLOBALS: AllowedGlobals = {
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch.storage", "_load_from_bytes"): _load_storage,
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("_codecs", "encode"): _encode,
+}
+
+_CHECKPOINT_GLOBALS: AllowedGlobals = {
+    **_TENSOR_GLOBALS,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("__builtin__", "bytes"): _empty_bytes,
+    ("numpy", "dtype"): _DtypeRecipe,
+    ("numpy", "ndarray"): _ArrayRecipe,
+    # NumPy 2 renamed `core` to `_core`; files hold the name of the version that wrote them.
+    **{
+        (f"numpy.{core}.{module}", name): stand_in
+        for core in ("core", "_core")
+        for module, name, stand_in in (
+            ("multiarray", "_reconstruct", _reconstruct),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _array_from_buffer),
+        )
+    },
+}
