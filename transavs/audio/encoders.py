@@ -1,0 +1,53 @@
+"""The registry of audio encoders: ``MODEL.AUDIO.NAME`` picks one."""
+
+from __future__ import annotations
+
+from fvcore.common.config import CfgNode
+from fvcore.common.registry import Registry
+
+from transavs.audio.encoder_base import AudioEncoder
+from transavs.audio.small_vggish import SmallVGGish
+from transavs.audio.vggish import VGGish
+from transavs.audio.weights import load_encoder_weights
+
+AUDIO_ENCODER_REGISTRY = Registry("AUDIO_ENCODER")
+AUDIO_ENCODER_REGISTRY.__doc__ = """
+Audio encoders by name. An entry is a subclass of ``AudioEncoder``, built by its ``from_config``,
+or a function of ``cfg`` that returns an ``AudioEncoder``.
+"""
+
+AUDIO_ENCODER_REGISTRY.register(VGGish)
+AUDIO_ENCODER_REGISTRY.register(SmallVGGish)
+
+
+def build_audio_encoder(cfg: CfgNode) -> AudioEncoder:
+    """Returns the audio encoder of a configuration, with its weights.
+
+    Args:
+        cfg: reads ``MODEL.AUDIO.NAME`` (a name in ``AUDIO_ENCODER_REGISTRY``), ``WEIGHTS`` (a file
+            for ``load_encoder_weights``, "" for random) and ``FREEZE`` (bool).
+
+    Returns:
+        a module with ``embedding_dim`` that maps ``[S, 1, 96, 64]`` to ``[S, embedding_dim]``.
+        Frozen, its parameters need no gradient, it runs without one, and it stays in evaluation
+        mode whatever its parent's ``train()`` says.
+
+    Raises:
+        ValueError: an unknown name, or weights that do not fit.
+        FileNotFoundError: no such weights.
+    """
+    name, weights, freeze = cfg.MODEL.AUDIO.NAME, cfg.MODEL.AUDIO.WEIGHTS, cfg.MODEL.AUDIO.FREEZE
+    if name not in AUDIO_ENCODER_REGISTRY:
+        known = ", ".join(sorted(known for known, _ in AUDIO_ENCODER_REGISTRY))
+        raise ValueError(f"MODEL.AUDIO.NAME must be one of {known}, got {name!r}")
+    entry = AUDIO_ENCODER_REGISTRY.get(name)
+    encoder = getattr(entry, "from_config", entry)(cfg)
+    if not isinstance(encoder, AudioEncoder):
+        raise TypeError(
+            f"the audio encoder {name!r} must be an AudioEncoder, got {type(encoder).__name__}: "
+            "subclass transavs.audio.AudioEncoder"
+        )
+    if freeze:
+        encoder.freeze()
+    load_encoder_weights(encoder, weights)
+    return encoder

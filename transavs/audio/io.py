@@ -1,0 +1,120 @@
+"""Sound files in and out: any rate, sample type and number of channels -> one waveform."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from transavs.audio.waveform import SAMPLE_RATE_HZ, as_waveform, resample_waveform
+
+INT16_SCALE = 32768
+# Programs that write to a pipe cannot know the length and declare about 2 or 4 GiB instead.
+UNKNOWN_LENGTH_BYTES = 0x7FFF_0000
+
+
+def load_waveform(path: str | os.PathLike[str]) -> Tensor:
+    """Returns the sound of a file as mono at 16 kHz.
+
+    Channels are averaged before resampling, as AVSBench's own reader does.
+
+    Args:
+        path: a wav file (8, 16, 24 or 32 bit, float or double, plain or extensible header), or
+            anything else that libsndfile reads (FLAC, Ogg Vorbis, ...).
+
+    Returns:
+        float32 ``[L]``, L >= 1. Integer samples are divided by their full scale (32768 for 16 bit)
+        and lie in [-1, 1]. Samples of float files are kept as they are, above 1.0 too: scaling
+        one loud file would make it quieter than its neighbours.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: unreadable, empty, cut short, or with NaN or infinite samples.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no sound file at {path}: check the path or fetch the data again")
+    if not path.is_file():
+        raise ValueError(f"expected a sound file, but {path} is not a file")
+    _check_declared_length(path)
+    try:
+        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise ValueError(
+            f"cannot read {path} as sound ({error}): expected a wav file; "
+            "convert it, for example with `ffmpeg -i IN -ar 16000 OUT.wav`"
+        ) from error
+    if len(samples) == 0:
+        raise ValueError(f"{path} holds no samples: fetch or export the recording again")
+    mono = torch.from_numpy(samples.mean(axis=1, dtype=np.float64).astype(np.float32))
+    mono = as_waveform(mono, source=str(path))
+    try:
+        return resample_waveform(mono, sample_rate).contiguous()
+    except ValueError as error:
+        raise ValueError(f"cannot resample {path}: {error}") from error
+
+
+def save_waveform(
+    path: str | os.PathLike[str],
+    waveform: Tensor | np.ndarray,
+    sample_rate: int = SAMPLE_RATE_HZ,
+) -> None:
+    """Writes a mono 16-bit wav file; nobody ever sees half of it under the final name.
+
+    Args:
+        path: where to write; an existing file is replaced, the folder must exist.
+        waveform: float ``[L]``, L >= 1. Louder than full scale, the whole clip is scaled down to a
+            peak of 1.0 rather than clipped.
+        sample_rate: in Hz.
+
+    Raises:
+        ValueError: not a waveform, or empty.
+    """
+    path = Path(path)
+    samples = as_waveform(waveform).cpu().double()
+    if len(samples) == 0:
+        raise ValueError(f"expected at least one sample to write to {path}, got none")
+    peak = float(samples.abs().max())
+    if peak > 1.0:
+        samples = samples / peak
+    # 1.0 itself has no 16-bit code: the loudest positive one is 32767 / 32768.
+    codes = (samples * INT16_SCALE).round().clamp(-INT16_SCALE, INT16_SCALE - 1)
+    # The writer's process id keeps two processes that compose the same clip apart.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        soundfile.write(
+            partial, codes.to(torch.int16).numpy(), sample_rate, format="WAV", subtype="PCM_16"
+        )
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _check_declared_length(path: Path) -> None:
+    """Raises ValueError for a wav file that ends before its header says so.
+
+    libsndfile silently returns what is there, and a clip of half a second would pass as a short
+    recording. Other containers, and headers that declare an unknown length, are left alone.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return
+        while len(chunk := file.read(8)) == 8:
+            name, length = struct.unpack("<4sI", chunk)
+            if name != b"data":
+                file.seek(length + length % 2, os.SEEK_CUR)  # chunks are padded to even lengths
+                continue
+            present = size - file.tell()
+            if present < length < UNKNOWN_LENGTH_BYTES:
+                raise ValueError(
+                    f"{path} is cut short: its header announces {length} bytes of sound, "
+                    f"{present} are there; fetch or export it again"
+                )
+            return

@@ -1,0 +1,126 @@
+"""Weights of audio encoders: read a file, check every tensor, load it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+# torchaudio's former VGGISH bundle holds the same layers under other names.
+TORCHAUDIO_PREFIXES = {"features_network.": "features.", "embedding_network.": "embeddings."}
+LISTED_NAMES = 8
+
+
+def load_encoder_weights(encoder: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Fills an encoder with the weights of a file, all of them or none.
+
+    Args:
+        encoder: an ``AudioEncoder``.
+        path: a ``.safetensors`` file, or a flat dictionary of tensors saved by ``torch.save``
+            (``.pth``; ``vggish-10086976.pth`` is one). The names of torchaudio's bundle are
+            translated. "" loads nothing and logs that the encoder is random.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: unreadable, or a tensor is missing, unexpected, of another shape or not finite.
+    """
+    if not os.fspath(path):
+        _report_random_weights(encoder)
+        return
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"no audio encoder weights at {file}: mend MODEL.AUDIO.WEIGHTS"
+            + _where_to_get_weights(encoder)
+        )
+    tensors = {_own_name(name): tensor for name, tensor in _read_tensors(file).items()}
+    _check_tensors(encoder.state_dict(), tensors, file, type(encoder).__name__)
+    encoder.load_state_dict(tensors)
+    logger.info("Loaded %d tensors of %s from %s", len(tensors), type(encoder).__name__, file)
+
+
+def _report_random_weights(encoder: nn.Module) -> None:
+    name = type(encoder).__name__
+    where = _where_to_get_weights(encoder)
+    if getattr(encoder, "frozen", False):
+        logger.warning(
+            "MODEL.AUDIO.WEIGHTS is empty and %s is frozen: it stays RANDOM, so that its "
+            "embeddings mean nothing%s",
+            name,
+            where,
+        )
+    elif where:
+        logger.warning("MODEL.AUDIO.WEIGHTS is empty: %s starts from RANDOM weights%s", name, where)
+    else:
+        logger.info("MODEL.AUDIO.WEIGHTS is empty: %s is trained from scratch", name)
+
+
+def _where_to_get_weights(encoder: nn.Module) -> str:
+    released = getattr(encoder, "released_weights", "")
+    return f"; get {released} and set MODEL.AUDIO.WEIGHTS to its path" if released else ""
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        if file.suffix == ".safetensors":
+            tensors = safetensors.torch.load_file(file, device="cpu")
+        else:
+            tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # each format has exceptions of its own, down to KeyError
+        raise ValueError(
+            f"cannot read {file} as weights ({error}): expected a .safetensors file or a "
+            "dictionary of tensors saved by torch.save; fetch it again"
+        ) from error
+    if not isinstance(tensors, dict):
+        raise ValueError(
+            f"expected a dictionary of tensors in {file}, got {type(tensors).__name__}"
+        )
+    odd = [str(name) for name, value in tensors.items() if not isinstance(value, Tensor)]
+    if odd:
+        raise ValueError(
+            f"expected a flat dictionary of tensors in {file}, but these entries are none: "
+            f"{_listed(odd)}; save the encoder's state_dict() alone"
+        )
+    return tensors
+
+
+def _own_name(name: str) -> str:
+    for prefix, own in TORCHAUDIO_PREFIXES.items():
+        if name.startswith(prefix):
+            return own + name.removeprefix(prefix)
+    return name
+
+
+def _check_tensors(
+    expected: dict[str, Tensor], tensors: dict[str, Tensor], file: Path, encoder_name: str
+) -> None:
+    shared = [name for name in expected if name in tensors]
+    problems = {
+        "missing": [name for name in expected if name not in tensors],
+        "unexpected": [name for name in tensors if name not in expected],
+        "of another shape": [
+            f"{name} (expected {list(expected[name].shape)}, got {list(tensors[name].shape)})"
+            for name in shared
+            if expected[name].shape != tensors[name].shape
+        ],
+        "not finite": [name for name in shared if not torch.isfinite(tensors[name]).all()],
+    }
+    found = [f"{what}: {_listed(names)}" for what, names in problems.items() if names]
+    if found:
+        raise ValueError(
+            f"{file} does not fit {encoder_name}; tensors " + "; ".join(found) + ". "
+            "Check that MODEL.AUDIO.NAME and MODEL.AUDIO.WEIGHTS belong together"
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - LISTED_NAMES} more" if len(names) > LISTED_NAMES else ""
+    return ", ".join(names[:LISTED_NAMES]) + more
