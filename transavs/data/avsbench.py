@@ -249,5 +249,5 @@ def _check_files(spec: SubsetSpec, root: str, split: str, records: list[Record])
         f"{spec.title}, split {split!r}: {len(missing)} of the files that {spec.csv_name} promises "
         f"are missing:\n  {named}\n"
         + (f"  and {more} more\n" if more > 0 else "")
-        + f"Complete the data set; `python datasets/check_avsbench.py {root}` lists all of them"
+        + f"Complete the data set; `python -m transavs.tools.check_avsbench {root}` lists them all"
     )

@@ -10,7 +10,11 @@ from detectron2.config import CfgNode, configurable
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transavs.audio import SAMPLE_RATE_HZ, clip_log_mel, load_waveform
+from transavs.data.audio_files import (
+    read_pickle_examples,
+    read_wav_examples,
+    silent_examples,
+)
 from transavs.data.avsbench import Record
 from transavs.data.image_files import (
     Image,
@@ -27,7 +31,6 @@ from transavs.data.targets import (
     union_labels,
 )
 from transavs.data.transforms import ClipAugmentation
-from transavs.utils.safe_pickle import read_log_mel_pickle
 
 AUDIO_SOURCES = ("wav", "log_mel")
 
@@ -191,28 +194,20 @@ class AVSDatasetMapper:
         """Returns the log-mel examples float32 ``[T, 1, 96, 64]`` of a record's audio condition."""
         condition = record.get("audio_condition", "original")
         if condition == "silence":
-            waveform = torch.zeros(self.clip_seconds * SAMPLE_RATE_HZ)
-            return clip_log_mel(waveform, self.clip_seconds)
+            return silent_examples(self.clip_seconds)
         if condition != "original":
             raise ValueError(
                 f"clip {record['clip_id']!r}: expected the audio condition 'original' or "
                 f"'silence', got {condition!r}"
             )
         if self.audio_source == "wav":
-            return clip_log_mel(load_waveform(record["audio_file"]), self.clip_seconds)
-        name = record["log_mel_file"]
-        if name is None:
+            return read_wav_examples(record["audio_file"], self.clip_seconds)
+        if record["log_mel_file"] is None:
             raise FileNotFoundError(
                 f"clip {record['clip_id']!r} has no log-mel pickle, which INPUT.AUDIO_SOURCE "
                 "'log_mel' reads; set it to 'wav' to compute the examples from the waveform"
             )
-        examples = read_log_mel_pickle(name)
-        if len(examples) != self.clip_seconds:
-            raise ValueError(
-                f"{name}: expected {self.clip_seconds} log-mel examples, one a second, got "
-                f"{len(examples)}"
-            )
-        return examples
+        return read_pickle_examples(record["log_mel_file"], self.clip_seconds)
 
 
 def build_augmentation(cfg: CfgNode, is_train: bool) -> ClipAugmentation:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from typing import Any
 
 import cv2
@@ -13,6 +15,8 @@ Image = NDArray[Any]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
+# The end chunk takes 12 bytes; some writers leave a few more behind it.
+_PNG_TAIL_BYTES = 64
 _REMEDY = "restore the file from the data set's archive"
 
 
@@ -67,6 +71,30 @@ def read_label_map(path: str) -> Image:
     return labels
 
 
+def read_png_size(path: str) -> tuple[int, int]:
+    """Returns (height, width) of a PNG from its header, after a look at both ends of the file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is empty, truncated or no PNG.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = file.read(24)
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(0, length - _PNG_TAIL_BYTES))
+            tail = file.read()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
+    if len(header) < 24 or not header.startswith(_PNG_SIGNATURE):
+        raise ValueError(f"{path} is no PNG ({length} bytes); {_REMEDY}")
+    if _PNG_END not in tail:
+        raise ValueError(f"{path} is truncated ({length} bytes); {_REMEDY}")
+    # Signature, then the first chunk: 4 bytes of length, "IHDR", width, height.
+    width, height = struct.unpack(">II", header[16:24])
+    return height, width
+
+
 def check_same_size(path: str, size: tuple[int, int], expected: tuple[int, int], of: str) -> None:
     """Raises ValueError unless a picture has the (height, width) that something else has."""
     if size != expected:
@@ -83,7 +111,7 @@ def _decode(path: str, flags: int) -> Image:
     except FileNotFoundError:
         raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
     # Some OpenCV versions return the upper half of a truncated PNG, hence the look at its end.
-    truncated = data.startswith(_PNG_SIGNATURE) and _PNG_END not in data[-64:]
+    truncated = data.startswith(_PNG_SIGNATURE) and _PNG_END not in data[-_PNG_TAIL_BYTES:]
     pixels = None
     if data and not truncated:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
