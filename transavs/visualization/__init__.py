@@ -1,0 +1,30 @@
+"""Pictures for people: masks over frames, the sound beside them, curves of a training run.
+
+Nothing here needs a display, a model or a data set: inputs are the dicts that the mapper makes
+and the model answers with.
+"""
+
+from transavs.visualization.clip_picture import ROWS, draw_clip
+from transavs.visualization.curves import draw_run_curves, draw_score_histogram, read_metrics
+from transavs.visualization.overlay import (
+    PREDICTION_COLOR,
+    QUERY_COLORS,
+    TRUTH_COLOR,
+    overlay_masks,
+    score_heat_map,
+)
+from transavs.visualization.sound import draw_log_mel
+
+__all__ = [
+    "PREDICTION_COLOR",
+    "QUERY_COLORS",
+    "ROWS",
+    "TRUTH_COLOR",
+    "draw_clip",
+    "draw_log_mel",
+    "draw_run_curves",
+    "draw_score_histogram",
+    "overlay_masks",
+    "read_metrics",
+    "score_heat_map",
+]

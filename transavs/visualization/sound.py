@@ -1,0 +1,38 @@
+"""The sound of a clip as pictures that stand under its frames."""
+
+from __future__ import annotations
+
+import cv2
+import matplotlib
+import numpy as np
+from torch import Tensor
+
+from transavs.audio import SILENCE_LOG_MEL
+from transavs.visualization.overlay import Image
+
+_COLORS = "magma"
+# The loudest bands of speech and music at full scale; louder ones share the lightest colour.
+_LOUDEST_LOG_MEL = 3.0
+
+
+def draw_log_mel(examples: Tensor, size: tuple[int, int]) -> list[Image]:
+    """Returns one picture uint8 ``[height, width, 3]`` (RGB) for each log-mel example.
+
+    Time runs from left to right, pitch from low (bottom) to high (top). Colours have one fixed
+    scale, from black for digital silence to light yellow: quiet clips look quiet.
+
+    Args:
+        examples: float32 ``[T, 1, 96, 64]`` (example, channel, time window, mel band), as
+            ``transavs.audio.clip_log_mel`` makes them. AVSBench pairs example t with frame t
+            although examples follow each other every 0.96 s and frames every 1 s.
+        size: (height, width) in pixels.
+    """
+    height, width = size
+    level = (examples[:, 0].cpu().numpy() - SILENCE_LOG_MEL) / (_LOUDEST_LOG_MEL - SILENCE_LOG_MEL)
+    pictures = []
+    for example in np.clip(level, 0.0, 1.0):
+        bands_upward = np.ascontiguousarray(example.T[::-1])
+        enlarged = cv2.resize(bands_upward, (width, height), interpolation=cv2.INTER_LINEAR)
+        colors = matplotlib.colormaps[_COLORS](enlarged, bytes=True)
+        pictures.append(np.ascontiguousarray(colors[..., :3]))
+    return pictures
