@@ -136,6 +136,13 @@ class TestInstallDetectron2:
         assert {"--require-hashes", "--no-deps", "--python-version=3.10"} <= set(arguments)
         assert len(pip) == 2  # its own requirements are here already
 
+    def test_torch_comes_first(self, pip, monkeypatch, capsys):
+        monkeypatch.setattr(install_detectron2, "find_detectron2", lambda: (None, ""))
+        monkeypatch.setattr(install_detectron2.importlib.util, "find_spec", lambda name: None)
+        assert install_detectron2.main([]) == 1
+        assert not pip
+        assert "install torch and torchvision first" in capsys.readouterr().err
+
     def test_missing_requirements_come_with_it(self, pip, monkeypatch):
         monkeypatch.setattr(install_detectron2, "_is_installed", lambda name: name != "yacs")
         assert install_detectron2.missing_requirements() == ["yacs>=0.1.8"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import subprocess
 import sys
 import sysconfig
@@ -47,6 +48,7 @@ WHEEL_REQUIREMENTS = (
 #: Seconds after which a download counts as hanging. The wheel is small; its requirements are not.
 INSTALL_TIMEOUT_SECONDS = 900
 
+_QUIET = ("--quiet", "--disable-pip-version-check")
 _PROBE = "import detectron2 as d; print(getattr(d, '__version__', '?'), 'at', d.__file__)"
 
 
@@ -110,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.parse_args(argv)
     found, error = find_detectron2()
     if found is None and not error:
+        if importlib.util.find_spec("torch") is None:
+            print("install torch and torchvision first: detectron2 needs them", file=sys.stderr)
+            return 1
         print(f"no detectron2 in {sys.executable}: installing {WHEEL}", flush=True)
         try:
             install()
@@ -139,7 +144,7 @@ def _is_installed(distribution: str) -> bool:
 
 def _pip_install(*arguments: str) -> None:
     """Runs ``pip install``, a second time if the first hangs."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", *arguments]
+    command = [sys.executable, "-m", "pip", "install", *_QUIET, *arguments]
     try:
         subprocess.run(command, check=True, timeout=INSTALL_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
