@@ -151,8 +151,8 @@ def mel_matrix() -> Tensor:
 
     Band b is a triangle from edge b over edge b + 1 (height 1) to edge b + 2, for 66 edges evenly
     spaced in mel, ``1127 ln(1 + f / 700)``, from 125 to 7500 Hz. The triangles are straight in mel,
-    not in Hz, which sets this bank apart from torchaudio's and librosa's; the constant part (DC)
-    is left out.
+    not in Hz, which sets this bank apart from torchaudio's and librosa's. The constant part (0 Hz)
+    lies below the first edge and counts nowhere.
     """
     bins_hz = torch.linspace(0, SAMPLE_RATE_HZ / 2, FFT_SAMPLES // 2 + 1, dtype=torch.float64)
     bins = _hz_to_mel(bins_hz)[:, None]
@@ -161,9 +161,7 @@ def mel_matrix() -> Tensor:
     start, centre, end = edges[:-2], edges[1:-1], edges[2:]
     rising = (bins - start) / (centre - start)
     falling = (end - bins) / (end - centre)
-    weights = torch.minimum(rising, falling).clamp(min=0)
-    weights[0] = 0
-    return weights
+    return torch.minimum(rising, falling).clamp(min=0)
 
 
 def _hz_to_mel(frequency_hz: Tensor) -> Tensor:
