@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -29,21 +30,33 @@ def fixed_seeds() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session")
+def written_trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Data sets written once a session; tests get copies, which they may break."""
+    folder = tmp_path_factory.mktemp("trees")
+    return {
+        "avsbench": avsbench_trees.write_avsbench(folder / "avsbench"),
+        "demo": avsbench_trees.write_demo(folder / "demo"),
+    }
+
+
 @pytest.fixture
-def avsbench_root(tmp_path: Path) -> Path:
+def avsbench_root(tmp_path: Path, written_trees: dict[str, Path]) -> Path:
     """A root of data sets with S4 and MS3: 2 training, 1 validation, 1 test clip each."""
-    return avsbench_trees.write_avsbench(tmp_path / "data")
+    return Path(shutil.copytree(written_trees["avsbench"], tmp_path / "data"))
 
 
 @pytest.fixture
-def demo_root(tmp_path: Path) -> Path:
+def demo_root(tmp_path: Path, written_trees: dict[str, Path]) -> Path:
     """A root of data sets with the demo set: one clip in each of its four splits."""
-    return avsbench_trees.write_demo(tmp_path / "data")
+    return Path(shutil.copytree(written_trees["demo"], tmp_path / "demo_data"))
 
 
 @pytest.fixture
-def datasets_env(avsbench_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def datasets_env(
+    avsbench_root: Path, written_trees: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """Sets DETECTRON2_DATASETS to a root with S4, MS3 and the demo set, and returns it."""
-    avsbench_trees.write_demo(avsbench_root)
+    shutil.copytree(written_trees["demo"], avsbench_root, dirs_exist_ok=True)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(avsbench_root))
     return avsbench_root

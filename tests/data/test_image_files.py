@@ -1,0 +1,98 @@
+"""Picture readers: values, and refusal of files that would mislead."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from transavs.data.image_files import read_frame, read_label_map, read_mask, read_png_size
+
+READERS = (read_frame, read_mask, read_label_map, read_png_size)
+
+
+def write(path: Path, image: np.ndarray) -> str:
+    assert cv2.imwrite(str(path), image)
+    return str(path)
+
+
+def test_frame_in_both_channel_orders(tmp_path: Path) -> None:
+    path = str(tmp_path / "frame.png")
+    PillowImage.fromarray(np.array([[[255, 10, 0], [1, 2, 3]]], dtype=np.uint8)).save(path)
+    assert read_frame(path, "RGB").tolist() == [[[255, 10, 0], [1, 2, 3]]]
+    assert read_frame(path, "BGR").tolist() == [[[0, 10, 255], [3, 2, 1]]]
+
+
+def test_grey_and_transparent_frames_have_three_channels(tmp_path: Path) -> None:
+    grey = write(tmp_path / "grey.png", np.full((2, 3), 7, np.uint8))
+    transparent = write(tmp_path / "alpha.png", np.full((2, 3, 4), 7, np.uint8))
+    assert read_frame(grey).shape == read_frame(transparent).shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "RGB"])
+def test_mask_of_any_mode(tmp_path: Path, mode: str) -> None:
+    expected = np.array([[True, False, False], [False, True, True]])
+    path = str(tmp_path / "mask.png")
+    PillowImage.fromarray(expected.astype(np.uint8) * 255).convert(mode).save(path)
+    mask = read_mask(path)
+    assert mask.dtype == np.bool_
+    assert (mask == expected).all()
+
+
+def test_mask_threshold_and_empty_mask(tmp_path: Path) -> None:
+    path = write(tmp_path / "mask.png", np.array([[0, 127, 128, 255]], np.uint8))
+    assert read_mask(path).tolist() == [[False, False, True, True]]
+    assert not read_mask(write(tmp_path / "empty.png", np.zeros((2, 2), np.uint8))).any()
+
+
+@pytest.mark.parametrize("largest", [1, 38, 127])
+def test_mask_of_another_convention_is_refused(tmp_path: Path, largest: int) -> None:
+    path = write(tmp_path / "mask.png", np.array([[0, largest]], np.uint8))
+    with pytest.raises(ValueError, match=f"largest value here is {largest};") as raised:
+        read_mask(path)
+    assert path in str(raised.value)
+
+
+def test_label_map_keeps_its_values(tmp_path: Path) -> None:
+    labels = np.array([[0, 1, 2, 255]], np.uint8)
+    assert (read_label_map(write(tmp_path / "labels.png", labels)) == labels).all()
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint16)], ids=["colour", "16 bit"]
+)
+def test_label_map_of_another_kind_is_refused(tmp_path: Path, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="8-bit single-channel PNG"):
+        read_label_map(write(tmp_path / "labels.png", image))
+
+
+def test_png_size_is_height_then_width(tmp_path: Path) -> None:
+    assert read_png_size(write(tmp_path / "a.png", np.zeros((3, 5), np.uint8))) == (3, 5)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_missing_file(tmp_path: Path, read) -> None:
+    with pytest.raises(FileNotFoundError, match="gone.png; restore the file"):
+        read(str(tmp_path / "gone.png"))
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("keep", [0.0, 0.01, 0.5, 0.99])
+def test_truncated_png(tmp_path: Path, read, keep: float) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
+    path = Path(write(tmp_path / "cut.png", image))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(ValueError, match="restore the file") as raised:
+        read(str(path))
+    assert str(path) in str(raised.value)
+
+
+def test_other_content_under_a_png_name(tmp_path: Path) -> None:
+    path = tmp_path / "frame.png"
+    path.write_text("<html>not found</html>")
+    with pytest.raises(ValueError, match="no readable image"):
+        read_frame(str(path))
+    with pytest.raises(ValueError, match="no PNG"):
+        read_png_size(str(path))

@@ -1,0 +1,73 @@
+"""Names in detectron2's catalogs."""
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+import avsbench_trees
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+import transavs.data.register as register_module
+from transavs.data.avsbench_spec import MS3, SplitSpec
+
+NAMES = [
+    *(
+        f"avsbench_{subset}_{split}"
+        for subset in ("s4", "ms3")
+        for split in ("train", "val", "test")
+    ),
+    *(
+        f"demo_{subset}_{split}"
+        for subset in ("s4", "ms3")
+        for split in ("train", "val", "test", "unseen")
+    ),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_loads_and_describes_itself(datasets_env: Path, name: str) -> None:
+    records = DatasetCatalog.get(name)
+    metadata = MetadataCatalog.get(name)
+    assert len(records[0]["file_names"]) == metadata.clip_seconds == metadata.spec.clip_seconds == 5
+    assert metadata.thing_classes == ["sounding object"]
+    assert metadata.evaluator_type == "avs"
+    for labels in records[0].get("sound_labels", []):
+        assert all(label < len(metadata.sound_classes) for label in labels)
+
+
+def test_sound_classes_follow_the_root(
+    datasets_env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DatasetCatalog.get("demo_ms3_train")
+    assert MetadataCatalog.get("demo_ms3_train").sound_classes == ["cow", "dog"]
+    other = avsbench_trees.write_demo(tmp_path / "other")
+    objects = other / "transavs_demo/Multi-sources/ms3_data/objects.json"
+    objects.write_text(objects.read_text().replace('"cow"', '"owl"'))
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(other))
+    DatasetCatalog.get("demo_ms3_train")
+    assert MetadataCatalog.get("demo_ms3_train").sound_classes == ["dog", "owl"]
+
+
+def test_import_reads_nothing_and_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/nowhere")
+    importlib.reload(register_module)
+    assert set(NAMES) <= set(DatasetCatalog.list())
+    with pytest.raises(FileNotFoundError, match="DETECTRON2_DATASETS"):
+        DatasetCatalog.get("avsbench_s4_train")
+
+
+def test_own_subset(avsbench_root: Path) -> None:
+    mine = replace(MS3, name="mine", splits=(SplitSpec("train", (0, 4)),))
+    folder = avsbench_root / "Multi-sources"
+    csv = folder / "ms3_meta_data.csv"
+    lines = csv.read_text().splitlines()
+    csv.write_text("\n".join(line for line in lines if not line.endswith(("val", "test"))))
+    names = register_module.register_subset("my", mine, str(avsbench_root))
+    try:
+        assert names == ["my_mine_train"]
+        labels = DatasetCatalog.get("my_mine_train")[0]["mask_file_names"]
+        assert [name is not None for name in labels] == [True, False, False, False, True]
+    finally:
+        DatasetCatalog.remove("my_mine_train")
+        MetadataCatalog.remove("my_mine_train")

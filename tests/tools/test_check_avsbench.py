@@ -1,0 +1,159 @@
+"""The check tool: exit codes, counts, and every kind of broken file by name."""
+
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import avsbench_trees as trees
+import pytest
+import soundfile
+
+from transavs.tools.check_avsbench import main
+
+PATHS = {
+    "frame": "Multi-sources/ms3_data/visual_frames/both_val/both_val.mp4_2.png",
+    "mask": "Multi-sources/ms3_data/gt_masks/val/both_val/both_val_3.png",
+    "objects": "Multi-sources/ms3_data/object_masks/val/both_val/both_val_4.png",
+    "wav": "Multi-sources/ms3_data/audio_wav/val/both_val.wav",
+}
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
+    code = main([str(argument) for argument in arguments])
+    return code, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [(), ("--full",)])
+def test_all_well(demo_root: Path, capsys: pytest.CaptureFixture[str], options: tuple) -> None:
+    code, output = run(capsys, demo_root, *options)
+    assert code == 0
+    assert "TransAVS demo, single-source (S4)" in output
+    assert "found 5 of 5 frames, 1 of 1 masks, 1 of 1 wav files, 0 log-mel pickles" in output
+    assert "unseen:" in output
+    assert "no problem found" in output
+
+
+def test_counts_are_compared_with_the_published(
+    avsbench_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, output = run(capsys, avsbench_root)
+    assert code == 1
+    assert "2 clips (published: 3452); found 10 of 10 frames, 2 of 2 masks" in output
+    assert "s4_meta_data.csv lists 2 clips of the split 'train', published are 3452" in output
+    assert "6 problems found" in output
+
+
+@pytest.mark.parametrize("kind", PATHS)
+@pytest.mark.parametrize("options", [(), ("--full",)])
+def test_missing_and_truncated_files_are_named(
+    demo_root: Path, capsys: pytest.CaptureFixture[str], kind: str, options: tuple
+) -> None:
+    path = demo_root / "transavs_demo" / PATHS[kind]
+    content = path.read_bytes()
+    for damage in ("missing", "truncated", "empty"):
+        if damage == "missing":
+            path.unlink()
+        else:
+            # A wav cut behind its header is still sound, a shorter one: cut the header.
+            path.write_bytes(content[:20] if damage == "truncated" else b"")
+        code, output = run(capsys, demo_root, *options)
+        lines = [line for line in output.splitlines() if "problem:" in line]
+        assert code == 1
+        assert len(lines) == 1 and str(path) in lines[0], (damage, output)
+
+
+def test_masks_of_another_size(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = demo_root / "transavs_demo" / PATHS["mask"]
+    trees.write_image(path, trees.binary_mask((12, 16)))
+    for options in ((), ("--full",)):
+        code, output = run(capsys, demo_root, *options)
+        assert code == 1 and f"{path} is 16 x 12 pixels, but the clip" in output
+
+
+def test_full_check_looks_at_values(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo = demo_root / "transavs_demo"
+    trees.write_image(demo / PATHS["mask"], trees.binary_mask() // 255)
+    trees.write_image(demo / PATHS["objects"], trees.object_map() * 0)
+    soundfile.write(demo / PATHS["wav"], [0.0, float("nan")], 16000, subtype="FLOAT")
+    pickles = demo / "Multi-sources/ms3_data/audio_log_mel/val"
+    pickles.mkdir(parents=True)
+    (pickles / "both_val.pkl").write_bytes(b"no pickle")
+    code, output = run(capsys, demo_root)
+    assert code == 0, "headers are well"
+    assert "1 log-mel pickles" in output
+    code, output = run(capsys, demo_root, "--full")
+    assert code == 1
+    assert "4 problems found" in output
+    assert "largest value here is 1" in output
+    assert "pixels differ from the sounding objects of" in output
+    assert "both_val.wav" in output and "both_val.pkl" in output
+
+
+def test_sound_without_samples(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(demo_root / "transavs_demo" / PATHS["wav"], [], 16000)
+    code, output = run(capsys, demo_root)
+    assert code == 1 and "both_val.wav holds no sample" in output
+
+
+def test_broken_tables(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo = demo_root / "transavs_demo"
+    (demo / "Single-source/s4_meta_data.csv").write_text("name,start,category\n")
+    objects = demo / "Multi-sources/ms3_data/objects.json"
+    content = json.loads(objects.read_text())
+    del content["both_test"]
+    objects.write_text(json.dumps(content))
+    code, output = run(capsys, demo_root)
+    assert code == 1
+    assert "column 'split'" in output
+    assert "no entry for the clip 'both_test'" in output
+    assert "2 problems found" in output
+
+
+def test_missing_csv(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (demo_root / "transavs_demo/Single-source/s4_meta_data.csv").unlink()
+    code, output = run(capsys, demo_root)
+    assert code == 1 and "s4_meta_data.csv" in output
+
+
+def test_a_smaller_demo_set_is_no_problem(
+    demo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(demo_root / "transavs_demo/Single-source")
+    csv = demo_root / "transavs_demo/Multi-sources/ms3_meta_data.csv"
+    csv.write_text("vid,split\nboth_train,train\n")
+    code, output = run(capsys, demo_root)
+    assert code == 0 and "unseen: 0 clips" in output
+
+
+def test_junk_is_ignored(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in list(demo_root.rglob("*")):
+        if folder.is_dir():
+            (folder / ".DS_Store").write_bytes(b"junk")
+    assert run(capsys, demo_root)[0] == 0
+
+
+def test_nothing_to_check(avsbench_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(avsbench_root / "nowhere")]) == 2
+    assert "ROOT must be a folder" in capsys.readouterr().err
+    empty = avsbench_root / "empty"
+    empty.mkdir()
+    assert main([str(empty)]) == 2
+    assert "expected one of Single-source, Multi-sources" in capsys.readouterr().err
+    assert main([str(avsbench_root / "Single-source")]) == 2
+    assert f"ROOT is the folder above, {avsbench_root}" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as raised:
+        main([])
+    assert raised.value.code == 2
+
+
+def test_wrapper_script(
+    demo_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Path(__file__).parents[2] / "datasets" / "check_avsbench.py"
+    monkeypatch.setattr(sys, "argv", [str(script), str(demo_root)])
+    with pytest.raises(SystemExit) as raised:
+        runpy.run_path(str(script), run_name="__main__")
+    assert raised.value.code == 0
+    assert "no problem found" in capsys.readouterr().out
