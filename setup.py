@@ -76,6 +76,7 @@ INSTALL_REQUIRES = [
     "safetensors>=0.4",
     "Pillow>=9.4",
     "PyYAML>=6.0",
+    "tabulate>=0.9",
     "tqdm>=4.64",
     "matplotlib>=3.6",
     "tensorboard>=2.11",
