@@ -15,11 +15,13 @@ from transavs.data.demo import (
     Settings,
     classes_named,
     compose_set,
+    find_complete_set,
     load_real_assets,
     make_drawn_assets,
     provide_packages,
     scaled_counts,
 )
+from transavs.data.demo.catalogue import SoundingClass
 
 logger = logging.getLogger(__name__)
 
@@ -31,15 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
-        counts = scaled_counts(arguments.scale)
-        for subset, split, count in arguments.count:
-            counts[subset][split] = count
-        settings = Settings(arguments.seed, counts)
-        assets = _provide_assets(arguments)
-        root = compose_set(
-            assets, arguments.root, settings, arguments.workers, arguments.force, arguments.progress
-        )
-    except (AssetsUnavailable, ValueError, FileNotFoundError) as error:
+        root = _prepare(arguments)
+    except (AssetsUnavailable, RuntimeError, ValueError, OSError) as error:
         logger.error("%s", error)
         return 1
     except KeyboardInterrupt:
@@ -81,7 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--classes",
         default="default",
-        help="'default' (8 classes), 'all', or a comma-separated list of names",
+        help="'default' (8 classes), 'all', or a comma-separated list of names; "
+        "the drawn set has its own",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -117,12 +113,33 @@ def _count(text: str) -> tuple[str, str, int]:
     return subset, split, int(number)
 
 
-def _provide_assets(arguments: argparse.Namespace) -> DemoAssets:
+def _prepare(arguments: argparse.Namespace) -> Path:
+    counts = scaled_counts(arguments.scale)
+    for subset, split, count in arguments.count:
+        counts[subset][split] = count
+    settings = Settings(arguments.seed, counts)
     classes = classes_named(arguments.classes)
+    if arguments.source != "drawn":
+        # Asked before the packages are looked for: a set that is there needs none of them.
+        found = find_complete_set(arguments.root, "real", classes, settings)
+        if found is not None:
+            logger.info("%s is there already", found)
+            return found
+    return compose_set(
+        _provide_assets(arguments, classes),
+        arguments.root,
+        settings,
+        workers=arguments.workers,
+        force=arguments.force,
+        progress=arguments.progress,
+    )
+
+
+def _provide_assets(arguments: argparse.Namespace, classes: Sequence[SoundingClass]) -> DemoAssets:
     if arguments.source == "drawn":
         return make_drawn_assets()
     try:
-        folders = provide_packages(
+        unpacked = provide_packages(
             arguments.root / CACHE_FOLDER,
             arguments.assets,
             accept_other_versions=arguments.accept_other_versions,
@@ -132,7 +149,7 @@ def _provide_assets(arguments: argparse.Namespace) -> DemoAssets:
             raise
         logger.warning("%s; composing the drawn set instead", error)
         return make_drawn_assets()
-    return load_real_assets(folders, classes)
+    return load_real_assets(unpacked, classes)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ shapes and synthetic timbres. The composer sees no difference.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import soundfile
 from PIL import Image
 
 from transavs.data.demo import catalogue, packages
+from transavs.data.demo.packages import UnpackedPackage
 from transavs.data.demo.pictures import Picture, cut_out, shrink_photograph
 from transavs.data.demo.qrc import QtResource
 from transavs.data.demo.sounds import Recording, prepare_recording
@@ -82,16 +83,16 @@ class AssetFiles:
     """Content of the files that the references of `catalogue` name.
 
     Args:
-        folders: where each package is unpacked, by package name.
+        unpacked: the packages, as `packages.provide_packages` returns them.
     """
 
-    def __init__(self, folders: dict[str, Path]) -> None:
+    def __init__(self, unpacked: Mapping[str, UnpackedPackage]) -> None:
         tuxpaint = Path("usr/share/tuxpaint")
         self._folders = {
-            "tp": folders[packages.STAMPS.name] / tuxpaint / "stamps",
-            "bg": folders[packages.TEMPLATES.name] / tuxpaint / "templates",
+            "tp": unpacked[packages.STAMPS.name].folder / tuxpaint / "stamps",
+            "bg": unpacked[packages.TEMPLATES.name].folder / tuxpaint / "templates",
         }
-        self._resources = folders[packages.SOUNDS.name] / "usr/share/gcompris-qt/rcc"
+        self._resources = unpacked[packages.SOUNDS.name].folder / "usr/share/gcompris-qt/rcc"
         self._open: dict[str, QtResource] = {}
 
     def read(self, reference: str) -> bytes:
@@ -118,12 +119,14 @@ class AssetFiles:
             return Picture(reference, cut_out(image, reference), "nomirror" not in words)
 
     def recording(self, reference: str) -> Recording:
+        """Recording at 16 kHz mono, without silence, peak 1."""
         samples, sample_rate = soundfile.read(
             io.BytesIO(self.read(reference)), dtype="float32", always_2d=True
         )
         return prepare_recording(reference, samples.mean(axis=1), sample_rate)
 
     def background(self, reference: str) -> Background:
+        """Photograph, shrunk to what a frame needs."""
         with Image.open(io.BytesIO(self.read(reference))) as image:
             return Background(reference, shrink_photograph(image))
 
@@ -138,15 +141,15 @@ class AssetFiles:
 
 
 def load_real_assets(
-    folders: dict[str, Path], classes: Sequence[catalogue.SoundingClass]
+    unpacked: Mapping[str, UnpackedPackage], classes: Sequence[catalogue.SoundingClass]
 ) -> DemoAssets:
     """Assets read from the unpacked packages.
 
     Args:
-        folders: as `packages.provide_packages` returns it.
+        unpacked: the packages, as `packages.provide_packages` returns them.
         classes: which classes to read, see `catalogue.classes_named`.
     """
-    files = AssetFiles(folders)
+    files = AssetFiles(unpacked)
     backgrounds = [files.background(reference) for reference in catalogue.BACKGROUNDS]
     held_out = [catalogue.is_held_out_background(index) for index in range(len(backgrounds))]
     return DemoAssets(
@@ -167,5 +170,8 @@ def load_real_assets(
         held_out_backgrounds=tuple(
             each for each, out in zip(backgrounds, held_out, strict=True) if out
         ),
-        origin=tuple(f"{each.name} {each.version} ({each.licence})" for each in packages.PACKAGES),
+        origin=tuple(
+            f"{each.name} {unpacked[each.name].version} ({each.licence})"
+            for each in packages.PACKAGES
+        ),
     )

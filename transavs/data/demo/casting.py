@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -65,9 +65,28 @@ class Cast:
     background: Background
 
 
-def category_of(assets: DemoAssets, split: str, index: int) -> str:
+class DemoClass(Protocol):
+    """What a class with its assets (`ClassAssets`) and one without (`SoundingClass`) share."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def category(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def held_out(self) -> object | None: ...
+
+
+_Class = TypeVar("_Class", bound=DemoClass)
+
+
+def category_of(classes: Sequence[DemoClass], split: str, index: int) -> str:
     """Category (folder name) of single-source clip ``index``; classes take turns."""
-    usable = _usable_classes(assets, split)
+    usable = _usable_classes(classes, split)
     return usable[index % len(usable)].category
 
 
@@ -79,7 +98,7 @@ def draw_cast(
     ``unseen`` shows and sounds only classes that have a held-out recording, sounds only those
     recordings, and lies in front of held-out backgrounds; the other splits use neither.
     """
-    usable = _usable_classes(assets, split)
+    usable = _usable_classes(assets.classes, split)
     backgrounds = assets.held_out_backgrounds if split == "unseen" else assets.backgrounds
     background = backgrounds[rng.integers(len(backgrounds))]
     if subset == "s4":
@@ -133,10 +152,10 @@ def draw_schedules(count: int, seconds: int, rng: np.random.Generator) -> np.nda
             return schedules
 
 
-def _usable_classes(assets: DemoAssets, split: str) -> list[ClassAssets]:
+def _usable_classes(classes: Sequence[_Class], split: str) -> list[_Class]:
     if split == "unseen":
-        return [each for each in assets.classes if each.held_out is not None]
-    return list(assets.classes)
+        return [each for each in classes if each.held_out is not None]
+    return list(classes)
 
 
 def _sounding_actor(

@@ -257,6 +257,13 @@ BACKGROUNDS: tuple[str, ...] = (
 )
 """Photographs of places. ``sheep.jpg`` is left out because it shows an animal that can sound."""
 
+ATTRIBUTIONS: dict[str, str] = {
+    "gc:explore_monuments/chichenItza.webp": "Daniel Schwen, CC-BY-SA-4.0",
+    "gc:explore_monuments/christTheRedeemer.webp": "Chensiyuan, CC-BY-SA-4.0",
+    "gc:explore_monuments/tajMahal.webp": "Yann, CC-BY-SA-4.0",
+}
+"""Authors of the photographs whose licence asks for their names."""
+
 HELD_OUT_EVERY = 5
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,20 @@ import soundfile
 from PIL import Image
 
 from transavs.data.demo.assets import DemoAssets
-from transavs.data.demo.casting import CLIP_SECONDS, SPLITS, SUBSETS, Cast, category_of, draw_cast
+from transavs.data.demo.casting import (
+    CLIP_SECONDS,
+    SPLITS,
+    SUBSETS,
+    Cast,
+    DemoClass,
+    category_of,
+    draw_cast,
+)
 from transavs.data.demo.layout import ClipFiles, clip_files, clip_name
 from transavs.data.demo.scene import Scene, render_scene
 from transavs.data.demo.sounds import SAMPLE_RATE, Voice, mix, object_track
+
+TEMPORARY_SUFFIX = ".tmp"
 
 _PNG_LEVEL = 1
 _NOISE_SHARE = 0.5
@@ -35,10 +46,10 @@ def clip_generator(
     return np.random.default_rng([seed, SUBSETS.index(subset), SPLITS.index(split), index, aspect])
 
 
-def files_of_clip(assets: DemoAssets, subset: str, split: str, index: int) -> ClipFiles:
+def files_of_clip(classes: Sequence[DemoClass], subset: str, split: str, index: int) -> ClipFiles:
     """Paths of clip ``index`` of a subset's split."""
     name = clip_name(subset, split, index)
-    return clip_files(subset, split, name, category_of(assets, split, index))
+    return clip_files(subset, split, name, category_of(classes, split, index))
 
 
 def cast_of_clip(assets: DemoAssets, seed: int, subset: str, split: str, index: int) -> Cast:
@@ -92,7 +103,7 @@ def write_clip(
 
     Each file appears under its name only when it is complete.
     """
-    files = files_of_clip(assets, subset, split, index)
+    files = files_of_clip(assets.classes, subset, split, index)
     cast = cast_of_clip(assets, seed, subset, split, index)
     scene = render_scene(
         [actor.picture for actor in cast.actors],
@@ -110,7 +121,7 @@ def write_clip(
 def write_file(path: Path, content: bytes) -> None:
     """Write ``content`` so that ``path`` never exists half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     temporary.write_bytes(content)
     temporary.replace(path)
 

@@ -6,15 +6,16 @@ import csv
 import io
 import json
 import logging
-import multiprocessing
-import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from transavs.data.demo import manifest as manifests
 from transavs.data.demo.assets import DemoAssets
 from transavs.data.demo.casting import SPLITS, SUBSETS
 from transavs.data.demo.clip_writer import (
@@ -25,67 +26,13 @@ from transavs.data.demo.clip_writer import (
     write_file,
 )
 from transavs.data.demo.credits import credits_text
-from transavs.data.demo.layout import SET_FOLDER, metadata_file, most_clips, objects_file
+from transavs.data.demo.layout import SET_FOLDER, metadata_file, objects_file
+from transavs.data.demo.manifest import Clip, Settings
 
 logger = logging.getLogger(__name__)
 
-COMPOSER_VERSION = 1
-"""Raised whenever the composer writes other bytes from the same settings."""
-
-DEFAULT_COUNTS: dict[str, dict[str, int]] = {
-    "s4": {"train": 900, "val": 60, "test": 120, "unseen": 100},
-    "ms3": {"train": 1200, "val": 60, "test": 120, "unseen": 100},
-}
-
-MANIFEST = "demo.json"
-_UNFINISHED = "demo.unfinished.json"
-_CREDITS = "CREDITS.md"
-
-_Clip = tuple[str, str, int]  # subset, split, index
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides every byte of a set, together with the assets.
-
-    Attributes:
-        seed: not negative.
-        counts: clips by subset and split.
-    """
-
-    seed: int
-    counts: Mapping[str, Mapping[str, int]]
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"expected a seed of 0 or more, got {self.seed}")
-        for subset, splits in self.counts.items():
-            for split, count in splits.items():
-                if not 0 <= count <= most_clips(split):
-                    raise ValueError(
-                        f"expected 0 to {most_clips(split)} clips in {subset} {split}, got {count}"
-                    )
-
-    def clips(self) -> Iterator[_Clip]:
-        """Every clip, the evaluation splits of both subsets before the long training splits."""
-        for split in reversed(SPLITS):
-            for subset in SUBSETS:
-                for index in range(self.counts[subset][split]):
-                    yield subset, split, index
-
-
-def scaled_counts(scale: float) -> dict[str, dict[str, int]]:
-    """Default sizes times ``scale``, at least one clip each.
-
-    Raises:
-        ValueError: ``scale`` is not positive.
-    """
-    if not scale > 0:
-        raise ValueError(f"expected a positive scale, got {scale}")
-    return {
-        subset: {split: max(1, round(count * scale)) for split, count in splits.items()}
-        for subset, splits in DEFAULT_COUNTS.items()
-    }
+_CLIPS_PER_TASK = 4
+_HEADERS = {"s4": ("name", "start", "category", "split"), "ms3": ("vid", "split")}
 
 
 def compose_set(
@@ -114,124 +61,72 @@ def compose_set(
 
     Raises:
         ValueError: the folder holds a set with other settings, or something else.
+        RuntimeError: a worker process died.
     """
     if workers < 1:
         raise ValueError(f"expected at least one worker, got {workers}")
     root = data_root / SET_FOLDER
-    manifest = make_manifest(assets, settings)
-    _claim(root, manifest, force)
-    clips = list(settings.clips())
-    missing = [
-        clip
-        for clip in clips
-        if not all((root / path).is_file() for path in files_of_clip(assets, *clip).all())
-    ]
-    if not missing and read_manifest(root) == manifest:
-        logger.info("%s is there already: %d clips", root, len(clips))
+    manifest = manifests.make_manifest(assets.source, assets.origin, assets.classes, settings)
+    manifests.claim(root, manifest, force)
+    missing = manifests.missing_clips(root, assets.classes, settings)
+    total = len(list(settings.clips()))
+    whole = manifests.read_manifest(root) is not None and manifests.tables_exist(root)
+    if whole and not missing:
+        logger.info("%s is there already: %d clips", root, total)
         return root
-    if len(missing) < len(clips):
-        logger.info("%d of %d clips are there already", len(clips) - len(missing), len(clips))
+    if len(missing) < total:
+        logger.info("%d of %d clips are there already", total - len(missing), total)
+        manifests.delete_leftovers(root)
     _write_clips(assets, root, settings.seed, missing, workers, progress)
     _write_tables(assets, root, settings)
-    write_file(root / _CREDITS, credits_text(assets).encode())
-    write_file(root / MANIFEST, _to_json(manifest))
-    (root / _UNFINISHED).unlink(missing_ok=True)
-    logger.info("Composed %s: %d clips", root, len(clips))
+    write_file(root / manifests.CREDITS, credits_text(assets).encode())
+    manifests.write_manifest(root, manifest)
+    logger.info("Composed %s: %d clips", root, total)
     return root
 
 
-def make_manifest(assets: DemoAssets, settings: Settings) -> dict[str, Any]:
-    """Everything that decides the bytes of the set; two sets with equal manifests are equal."""
-    return {
-        "composer_version": COMPOSER_VERSION,
-        "source": assets.source,
-        "origin": list(assets.origin),
-        "seed": settings.seed,
-        "counts": {subset: dict(splits) for subset, splits in settings.counts.items()},
-        "classes": [
-            {"name": each.name, "category": each.category, "group": each.group}
-            for each in assets.classes
-        ],
-    }
-
-
-def read_manifest(root: Path, name: str = MANIFEST) -> dict[str, Any] | None:
-    """Manifest of the complete set in ``root``; None if there is no complete one.
-
-    Raises:
-        ValueError: the manifest is damaged.
-    """
-    path = root / name
-    if not path.is_file():
-        return None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); compose again with --force") from error
-    if not isinstance(manifest, dict):
-        raise ValueError(f"{path} holds no manifest; compose again with --force")
-    return manifest
-
-
-def _claim(root: Path, manifest: dict[str, Any], force: bool) -> None:
-    """Make sure that ``root`` is empty, or holds a set with the same manifest."""
-    if root.exists() and any(root.iterdir()):
-        if not (root / MANIFEST).exists() and not (root / _UNFINISHED).exists():
-            raise ValueError(
-                f"{root} holds something that is not a composed set; move it away first"
-            )
-        try:
-            found = read_manifest(root) or read_manifest(root, _UNFINISHED)
-        except ValueError:
-            if not force:
-                raise
-            found = None
-        if found == manifest:
-            return
-        if not force:
-            changed = sorted(key for key in manifest if (found or {}).get(key) != manifest[key])
-            raise ValueError(
-                f"{root} was composed with other settings ({', '.join(changed)} differ): "
-                "pass --force to compose it anew, or choose another --root"
-            )
-        logger.info("Deleting %s, which was composed with other settings", root)
-        shutil.rmtree(root)
-    write_file(root / _UNFINISHED, _to_json(manifest))
-
-
 def _write_tables(assets: DemoAssets, root: Path, settings: Settings) -> None:
+    """Write the csv file and the object descriptions of both subsets."""
     for subset in SUBSETS:
         rows: list[tuple[str, ...]] = []
         objects: dict[str, Any] = {}
         for split in SPLITS:
             for index in range(settings.counts[subset][split]):
-                files = files_of_clip(assets, subset, split, index)
+                files = files_of_clip(assets.classes, subset, split, index)
                 category, _, name = files.clip_id.rpartition("/")
                 rows.append((name, "0", category, split) if subset == "s4" else (name, split))
                 cast = cast_of_clip(assets, settings.seed, subset, split, index)
                 objects[files.clip_id] = describe(cast, split)
-        header = ("name", "start", "category", "split") if subset == "s4" else ("vid", "split")
         table = io.StringIO(newline="")
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(header)
+        writer.writerow(
+            ("name", "start", "category", "split") if subset == "s4" else ("vid", "split")
+        )
         writer.writerows(rows)
         write_file(root / metadata_file(subset), table.getvalue().encode())
         write_file(root / objects_file(subset), json.dumps(objects).encode())
 
 
 def _write_clips(
-    assets: DemoAssets, root: Path, seed: int, clips: list[_Clip], workers: int, progress: bool
+    assets: DemoAssets, root: Path, seed: int, clips: Sequence[Clip], workers: int, progress: bool
 ) -> None:
-    bar = tqdm(total=len(clips), unit="clip", desc="Composing", disable=not progress)
-    with bar:
-        if workers == 1 or len(clips) < 2:
+    with tqdm(total=len(clips), unit="clip", desc="Composing", disable=not progress) as bar:
+        if workers == 1 or len(clips) <= _CLIPS_PER_TASK:
             for clip in clips:
                 write_clip(assets, root, seed, *clip)
                 bar.update()
             return
-        with multiprocessing.Pool(workers, _start_worker, (assets, root, seed)) as pool:
-            for _ in pool.imap_unordered(_work, clips, chunksize=4):
-                bar.update()
+        try:
+            with ProcessPoolExecutor(
+                workers, initializer=_start_worker, initargs=(assets, root, seed)
+            ) as pool:
+                for _ in pool.map(_work, clips, chunksize=_CLIPS_PER_TASK):
+                    bar.update()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "a worker process died, maybe for want of memory; the same command with fewer "
+                "--workers goes on where this one stopped"
+            ) from error
 
 
 _task: tuple[DemoAssets, Path, int] | None = None
@@ -240,12 +135,11 @@ _task: tuple[DemoAssets, Path, int] | None = None
 def _start_worker(assets: DemoAssets, root: Path, seed: int) -> None:
     global _task
     _task = (assets, root, seed)
+    # Ctrl-C goes to the whole group of processes: the workers finish the clips in their hands, and
+    # the main process hands out no more.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _work(clip: _Clip) -> None:
+def _work(clip: Clip) -> None:
     assert _task is not None, "worker was not started by _start_worker"
     write_clip(*_task, *clip)
-
-
-def _to_json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1) + "\n").encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from transavs.data.demo.assets import DemoAssets
+from transavs.data.demo.catalogue import ATTRIBUTIONS
 
 _HEAD = """\
 # Credits
@@ -28,6 +29,9 @@ def credits_text(assets: DemoAssets) -> str:
     parts = [_HEAD, _REAL if assets.source == "real" else _DRAWN]
     if assets.origin:
         parts.append("## Packages\n\n" + "".join(f"- {line}\n" for line in assets.origin))
-    files = "".join(f"- `{reference}`\n" for reference in assets.references())
-    parts.append("## Files\n\n" + files)
+    lines = ["## Files\n"]
+    for reference in assets.references():
+        author = ATTRIBUTIONS.get(reference)
+        lines.append(f"- `{reference}`" + (f" ({author}; cropped and shaded)" if author else ""))
+    parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)

@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,14 @@ TEMPLATES = DebianPackage(
 PACKAGES: tuple[DebianPackage, ...] = (STAMPS, SOUNDS, TEMPLATES)
 
 
+@dataclass(frozen=True)
+class UnpackedPackage:
+    """Where a package's files lie, and which version of it they are."""
+
+    folder: Path
+    version: str
+
+
 class AssetsUnavailable(RuntimeError):
     """The packages cannot be had on this machine; the one-line message says why."""
 
@@ -75,8 +84,8 @@ def provide_packages(
     given: Path | None = None,
     packages: Sequence[DebianPackage] = PACKAGES,
     accept_other_versions: bool = False,
-) -> dict[str, Path]:
-    """Folder in which each package is unpacked, by package name.
+) -> dict[str, UnpackedPackage]:
+    """Each package, unpacked, by package name.
 
     Args:
         cache: folder for downloads and unpacked files; a second call finds them there.
@@ -90,7 +99,7 @@ def provide_packages(
     """
     if shutil.which("dpkg-deb") is None:
         raise AssetsUnavailable("dpkg-deb is not installed, so packages cannot be unpacked")
-    unpacked: dict[str, Path] = {}
+    unpacked: dict[str, UnpackedPackage] = {}
     for package in packages:
         archive = _find_archive(given or cache / "packages", package, accept_other_versions)
         if archive is None:
@@ -159,10 +168,12 @@ def _download(folder: Path, package: DebianPackage, accept_other: bool) -> Path:
     return found
 
 
-def _unpack(folder: Path, package: DebianPackage, archive: Path) -> Path:
+def _unpack(folder: Path, package: DebianPackage, archive: Path) -> UnpackedPackage:
     target = folder / f"{package.name}-{_sha256(archive)[:12]}"
+    # An archive is called NAME_VERSION_ARCHITECTURE.deb; a colon in the version is written %3a.
+    unpacked = UnpackedPackage(target, unquote(archive.stem.split("_")[1]))
     if target.is_dir():
-        return target
+        return unpacked
     folder.mkdir(parents=True, exist_ok=True)
     staging = folder / f".{target.name}.{os.getpid()}"
     logger.info("Unpacking %s", archive.name)
@@ -176,7 +187,7 @@ def _unpack(folder: Path, package: DebianPackage, archive: Path) -> Path:
         shutil.rmtree(staging, ignore_errors=True)
         if not target.is_dir():
             raise
-    return target
+    return unpacked
 
 
 def _run(command: list[str], folder: Path, timeout_seconds: float | None) -> str:
