@@ -207,7 +207,7 @@ def _run(command: list[str], folder: Path, timeout_seconds: float | None) -> str
         _, errors = process.communicate(timeout=timeout_seconds)
     except BaseException as error:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         if isinstance(error, subprocess.TimeoutExpired):
             return f"no end after {timeout_seconds:.0f} s"

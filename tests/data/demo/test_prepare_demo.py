@@ -1,0 +1,110 @@
+"""The command line of the composer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from demo_files import write_packages
+
+from transavs.data.demo import AssetsUnavailable, catalogue
+from transavs.data.demo.packages import UnpackedPackage
+from transavs.tools import prepare_demo
+
+TINY = ["--scale", "0.001", "--workers", "1", "--no-progress"]
+
+
+def manifest(root: Path) -> dict:
+    return json.loads((root / "transavs_demo/demo.json").read_text())
+
+
+@pytest.fixture
+def without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssetsUnavailable("apt-get is not installed")
+
+    monkeypatch.setattr(prepare_demo, "provide_packages", refuse)
+
+
+def test_drawn(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    options = ["--root", str(tmp_path), "--source", "drawn", "--count", "ms3/train=2", *TINY]
+    assert prepare_demo.main(options) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "transavs_demo")
+    assert manifest(tmp_path)["source"] == "drawn"
+    assert manifest(tmp_path)["counts"]["ms3"]["train"] == 2
+
+
+def test_environment_names_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    assert prepare_demo.build_parser().parse_args([]).root == tmp_path
+    monkeypatch.delenv("DETECTRON2_DATASETS")
+    assert prepare_demo.build_parser().parse_args([]).root == Path("datasets")
+
+
+def test_falls_back_to_the_drawn_set(
+    tmp_path: Path, without_packages: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        assert prepare_demo.main(["--root", str(tmp_path), *TINY]) == 0
+        assert "apt-get is not installed; composing the drawn set instead" in caplog.text
+    assert manifest(tmp_path)["source"] == "drawn"
+
+
+def test_real_insists(
+    tmp_path: Path, without_packages: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert prepare_demo.main(["--root", str(tmp_path), "--source", "real", *TINY]) == 1
+    assert "apt-get is not installed" in caplog.text
+    assert not (tmp_path / "transavs_demo").exists()
+
+
+def test_real_set_from_stand_ins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    classes = catalogue.classes_named("dog,horse,violin")
+    unpacked = write_packages(tmp_path / "packages", catalogue.file_references(classes))
+
+    def provide(*arguments: object, **options: object) -> dict[str, UnpackedPackage]:
+        return unpacked
+
+    monkeypatch.setattr(prepare_demo, "provide_packages", provide)
+    options = ["--root", str(tmp_path), "--classes", "dog,horse,violin", *TINY]
+    assert prepare_demo.main(options) == 0
+    made = manifest(tmp_path)
+    assert made["source"] == "real"
+    assert [each["name"] for each in made["classes"]] == ["dog", "horse", "violin"]
+    # A whole set needs no packages.
+    monkeypatch.delattr(prepare_demo, "provide_packages")
+    with caplog.at_level(logging.INFO):
+        assert prepare_demo.main(options) == 0
+    assert "is there already" in caplog.text
+
+
+def test_errors_are_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options = ["--root", str(tmp_path), "--source", "drawn", *TINY]
+    assert prepare_demo.main([*options, "--classes", "unicorn"]) == 1
+    assert "unknown demo classes" in caplog.text
+    assert prepare_demo.main(options) == 0
+    assert prepare_demo.main([*options, "--seed", "1"]) == 1
+    assert "seed differ" in caplog.text
+    assert prepare_demo.main([*options, "--seed", "1", "--force"]) == 0
+
+
+def test_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare_demo, "compose_set", interrupt)
+    assert prepare_demo.main(["--root", str(tmp_path), "--source", "drawn", *TINY]) == 130
+    assert "goes on where this one stopped" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["train=3", "s5/train=3", "s4/dev=3", "s4/train=", "s4/train=-1"])
+def test_bad_counts(text: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        prepare_demo.build_parser().parse_args(["--count", text])
+    assert "expected" in capsys.readouterr().err
