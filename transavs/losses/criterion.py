@@ -89,6 +89,13 @@ class SetCriterion(nn.Module):
             for the last layer and ``loss_class_0`` ... for the others. Statistics are detached
             scalars: ``delta_1``, ``delta_2`` and the mean number of queries above them a frame.
         """
+        # Sums over the pixels of a frame overflow half precision.
+        with torch.autocast(outputs[0].class_logits.device.type, enabled=False):
+            return self._losses(outputs, targets, iteration)
+
+    def _losses(
+        self, outputs: Sequence[QueryOutput], targets: FrameTargets, iteration: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         losses: dict[str, Tensor] = {}
         num_masks = _mean_over_processes(sum(targets.counts), outputs[0].class_logits.device)
         for layer, (output, matched) in enumerate(
@@ -126,7 +133,7 @@ class SetCriterion(nn.Module):
             )[:, 0]
             dice = dice_loss(mask_logits, truth).sum()
         else:
-            dice = output.mask_logits.sum() * 0.0
+            dice = output.mask_logits.float().sum() * 0.0
         losses = {"loss_class": focal.sum() / normalizer, "loss_dice": dice / num_masks}
         if self.weights["loss_mask_bce"]:
             bce = mask_bce_loss(mask_logits, truth).sum() if len(frames) else dice
@@ -140,11 +147,14 @@ class SetCriterion(nn.Module):
         confidence = output.class_logits.detach().float().softmax(-1)[..., :-1].amax(-1)
         delta_1, delta_2 = self.aqdl_threshold(iteration), self.aqml_threshold(iteration)
         above_1, above_2 = confidence > delta_1, confidence > delta_2
+        # Means over the frames of this process, which may have more or fewer than the others.
+        frames = len(confidence)
+        share = frames / _mean_over_processes(frames, confidence.device)
         losses = {}
         if self.distance_loss is not None:
-            losses["loss_aqdl"] = self.distance_loss(output.queries, above_1)
+            losses["loss_aqdl"] = self.distance_loss(output.queries, above_1) * share
         if self.weights["loss_aqml"]:
-            losses["loss_aqml"] = audio_query_mask_loss(output.mask_logits, above_2)
+            losses["loss_aqml"] = audio_query_mask_loss(output.mask_logits, above_2) * share
         statistics = {
             "delta_1": torch.tensor(delta_1),
             "delta_2": torch.tensor(delta_2),
@@ -155,8 +165,11 @@ class SetCriterion(nn.Module):
 
 
 def _mean_over_processes(value: Tensor | int, device: torch.device) -> Tensor:
-    """Mean of a count over all processes, 1 if there is nothing: the divisor that makes the gradient of
-    several processes, averaged, equal that of one process with the whole batch."""
+    """Mean of a count over all processes, 1 if there is nothing.
+
+    As a divisor it makes the gradient of several processes, averaged, equal that of one process
+    with the whole batch.
+    """
     total = torch.as_tensor(value, dtype=torch.float32, device=device).detach().clone()
     if comm.get_world_size() > 1:
         torch.distributed.all_reduce(total)

@@ -47,7 +47,9 @@ def dice_loss(mask_logits: Tensor, masks: Tensor) -> Tensor:
 
 def mask_bce_loss(mask_logits: Tensor, masks: Tensor) -> Tensor:
     """Binary cross-entropy of M masks, mean over pixels: float ``[M]`` (arguments as above)."""
-    return F.binary_cross_entropy_with_logits(mask_logits, masks, reduction="none").flatten(1).mean(1)
+    return (
+        F.binary_cross_entropy_with_logits(mask_logits, masks, reduction="none").flatten(1).mean(1)
+    )
 
 
 def pairwise_dice_loss(mask_logits: Tensor, masks: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class AudioQueryDistanceLoss(nn.Module):
     at x = epsilon / 3. At x = 0 the gradient of a squared distance is zero and identical queries
     would never part, so a query that coincides with an earlier one of S_1 (x < 1e-6 epsilon) is
     seen displaced by a fixed pseudo-random step of squared length epsilon / 3, which moves the
-    pair to where the push is strongest.
+    pair to where the push is strongest (or d_0 / 2 where that is shorter, so that it stays a pair).
 
     Args:
         channels: C of the queries; h is a linear map C -> C without bias, started at identity.
@@ -30,8 +30,6 @@ class AudioQueryDistanceLoss(nn.Module):
         epsilon: see above, > 0.
         normalize: scale h(q) to unit length, which makes d_0 independent of C.
     """
-
-    displacement: Tensor
 
     def __init__(
         self, channels: int, distance: float = 1.0, epsilon: float = 0.1, normalize: bool = False
@@ -52,7 +50,7 @@ class AudioQueryDistanceLoss(nn.Module):
             queries: float ``[N, Q, C]``.
             confident: bool ``[N, Q]``, membership of S_1.
         """
-        projected = self.projection(queries).float()
+        projected = self.projection(queries.float())
         if self.normalize:
             projected = torch.nn.functional.normalize(projected, dim=-1)
         pairs = torch.triu(confident[:, :, None] & confident[:, None], diagonal=1)
@@ -66,11 +64,11 @@ class AudioQueryDistanceLoss(nn.Module):
         return (terms.sum((1, 2)) / (counts + 1)).mean() + 0.0 * projected.sum()
 
     def _steps(self, projected: Tensor) -> Tensor:
-        """One fixed direction for each query, ``[Q, C]``, of squared length epsilon / 3."""
+        """One fixed step for each query, ``[Q, C]``; their length is told above."""
         generator = torch.Generator().manual_seed(0)
         steps = torch.randn(projected.shape[1:], generator=generator)
-        steps = torch.nn.functional.normalize(steps, dim=-1) * (self.epsilon / 3) ** 0.5
-        return steps.to(projected)
+        length = min(self.epsilon / 3, self.distance / 2) ** 0.5
+        return (torch.nn.functional.normalize(steps, dim=-1) * length).to(projected)
 
 
 def _squared_distances(points: Tensor) -> Tensor:
