@@ -5,13 +5,26 @@ Importing the package registers, with detectron2, the data sets ``avsbench_*`` a
 that ``build_model(cfg)`` and ``DatasetCatalog.get(name)`` find them.
 """
 
-import importlib.util
+import warnings
 
 from transavs.version import __version__
 
-# `python -m transavs.env` must be able to say that detectron2 is missing.
-if importlib.util.find_spec("detectron2") is not None:
+# detectron2 still marks functions for TorchScript, of which PyTorch warns at every import.
+warnings.filterwarnings(
+    "ignore", message=".*torch.jit.script.* is deprecated", category=FutureWarning
+)
+
+try:
     import transavs.data
     import transavs.modeling  # noqa: F401
+except ModuleNotFoundError as error:
+    # `python -m transavs.env` must still be able to say what is missing.
+    if (error.name or "").startswith("transavs"):
+        raise
+    warnings.warn(
+        f"{error.name} is not installed, so nothing of TransAVS is registered with detectron2: "
+        "`python -m transavs.env` tells what is missing",
+        stacklevel=2,
+    )
 
 __all__ = ["__version__"]

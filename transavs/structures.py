@@ -72,7 +72,7 @@ class FrameTargets:
         """Stacks per-frame targets of any number and size into one padded block.
 
         Args:
-            masks: N tensors bool ``[G_n, H_n, W_n]`` with ``H_n <= H`` and ``W_n <= W``; G_n may be 0.
+            masks: N tensors bool ``[G_n, H_n, W_n]``, none larger than (H, W); G_n may be 0.
             classes: N tensors int64 ``[G_n]``.
             size: (H, W) of the padded frames; what lies outside a mask is False.
             device: where the block shall live.

@@ -71,8 +71,12 @@ def test_weights_are_loaded(tmp_path):
     torch.save(saved.state_dict(), tmp_path / "small.pth")
     loaded = build_audio_encoder(make_cfg(weights=tmp_path / "small.pth", freeze=True))
     assert torch.equal(loaded(examples()), saved.eval()(examples()))
-    with pytest.raises(FileNotFoundError, match="absent.pth"):
-        build_audio_encoder(make_cfg(weights=tmp_path / "absent.pth"))
+
+
+def test_a_missing_file_is_a_loud_warning(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, logger="transavs.audio"):
+        build_audio_encoder(make_cfg(weights=tmp_path / "absent.pth", freeze=True))
+    assert "absent.pth" in caplog.text and "RANDOM" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from fvcore.common.registry import Registry
 from transavs.audio.encoder_base import AudioEncoder
 from transavs.audio.small_vggish import SmallVGGish
 from transavs.audio.vggish import VGGish
-from transavs.audio.weights import load_encoder_weights
+from transavs.audio.weights import load_encoder_weights, report_random_weights
 
 AUDIO_ENCODER_REGISTRY = Registry("AUDIO_ENCODER")
 AUDIO_ENCODER_REGISTRY.__doc__ = """
@@ -25,7 +25,8 @@ def build_audio_encoder(cfg: CfgNode) -> AudioEncoder:
 
     Args:
         cfg: reads ``MODEL.AUDIO.NAME`` (a name in ``AUDIO_ENCODER_REGISTRY``), ``WEIGHTS`` (a file
-            for ``load_encoder_weights``, "" for random) and ``FREEZE`` (bool).
+            for ``load_encoder_weights``; "" or a file that is not there leaves the encoder random,
+            with a loud warning) and ``FREEZE`` (bool).
 
     Returns:
         a module with ``embedding_dim`` that maps ``[S, 1, 96, 64]`` to ``[S, embedding_dim]``.
@@ -34,7 +35,6 @@ def build_audio_encoder(cfg: CfgNode) -> AudioEncoder:
 
     Raises:
         ValueError: an unknown name, or weights that do not fit.
-        FileNotFoundError: no such weights.
     """
     name, weights, freeze = cfg.MODEL.AUDIO.NAME, cfg.MODEL.AUDIO.WEIGHTS, cfg.MODEL.AUDIO.FREEZE
     if name not in AUDIO_ENCODER_REGISTRY:
@@ -49,5 +49,10 @@ def build_audio_encoder(cfg: CfgNode) -> AudioEncoder:
         )
     if freeze:
         encoder.freeze()
-    load_encoder_weights(encoder, weights)
+    if weights and not os.path.isfile(os.path.expanduser(weights)):
+        # A model can be built, measured or filled from a checkpoint without this file; training
+        # from such an encoder is what the warning is about.
+        report_random_weights(encoder, f"MODEL.AUDIO.WEIGHTS: no file {weights}")
+    else:
+        load_encoder_weights(encoder, weights)
     return encoder

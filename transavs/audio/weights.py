@@ -32,7 +32,7 @@ def load_encoder_weights(encoder: nn.Module, path: str | os.PathLike[str]) -> No
         ValueError: unreadable, or a tensor is missing, unexpected, of another shape or not finite.
     """
     if not os.fspath(path):
-        _report_random_weights(encoder)
+        report_random_weights(encoder, "MODEL.AUDIO.WEIGHTS is empty")
         return
     file = Path(path).expanduser()
     if not file.is_file():
@@ -46,20 +46,26 @@ def load_encoder_weights(encoder: nn.Module, path: str | os.PathLike[str]) -> No
     logger.info("Loaded %d tensors of %s from %s", len(tensors), type(encoder).__name__, file)
 
 
-def _report_random_weights(encoder: nn.Module) -> None:
+def report_random_weights(encoder: nn.Module, reason: str) -> None:
+    """Logs that an encoder has no weights, and loudly where that makes it useless.
+
+    Args:
+        encoder: an ``AudioEncoder``.
+        reason: begins the message.
+    """
     name = type(encoder).__name__
     where = _where_to_get_weights(encoder)
     if getattr(encoder, "frozen", False):
         logger.warning(
-            "MODEL.AUDIO.WEIGHTS is empty and %s is frozen: it stays RANDOM, so that its "
-            "embeddings mean nothing%s",
+            "%s and %s is frozen: it stays RANDOM, so that its embeddings mean nothing%s",
+            reason,
             name,
             where,
         )
     elif where:
-        logger.warning("MODEL.AUDIO.WEIGHTS is empty: %s starts from RANDOM weights%s", name, where)
+        logger.warning("%s: %s starts from RANDOM weights%s", reason, name, where)
     else:
-        logger.info("MODEL.AUDIO.WEIGHTS is empty: %s is trained from scratch", name)
+        logger.info("%s: %s is trained from scratch", reason, name)
 
 
 def _where_to_get_weights(encoder: nn.Module) -> str:

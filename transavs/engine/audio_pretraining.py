@@ -166,7 +166,8 @@ def pretrain_encoder(
     """
     torch.manual_seed(seed)
     head = nn.Sequential(
-        nn.ReLU(), nn.Linear(int(encoder.embedding_dim), train.labels.shape[1])  # type: ignore[arg-type]
+        nn.ReLU(),
+        nn.Linear(int(encoder.embedding_dim), train.labels.shape[1]),  # type: ignore[arg-type]
     )
     parameters = [*encoder.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.02)

@@ -43,16 +43,20 @@ class Attention(nn.Module):
             allowed: bool, broadcastable to ``[N, heads, Q, P]``, True where a query may look;
                 None means everywhere. A row without any True gives NaN: see that none is.
         """
-        heads = [
+        query, key, value = (
             proj(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for proj, tokens in (
                 (self.query_proj, query),
                 (self.key_proj, key),
                 (self.value_proj, value),
             )
-        ]
+        )
         attended = F.scaled_dot_product_attention(
-            *heads, attn_mask=allowed, dropout_p=self.dropout if self.training else 0.0
+            query,
+            key,
+            value,
+            attn_mask=allowed,
+            dropout_p=self.dropout if self.training else 0.0,
         )
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -69,8 +70,8 @@ class TimmBackbone(Backbone):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        info = model.feature_info  # type: ignore[union-attr]
-        strides, channels = info.reduction(), info.channels()  # type: ignore[operator]
+        info: Any = model.feature_info
+        strides, channels = info.reduction(), info.channels()
         missing = [stride for stride in _FEATURE_NAMES if stride not in strides]
         if missing:
             raise ValueError(
@@ -90,7 +91,7 @@ class TimmBackbone(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
-    """Returns the timm model ``MODEL.TIMM.NAME`` with the weights that ``MODEL.TIMM.WEIGHTS`` names.
+    """Returns the timm model ``MODEL.TIMM.NAME`` with the weights of ``MODEL.TIMM.WEIGHTS``.
 
     Raises:
         ValueError: no such timm model, or one without the needed strides, or weights that do not

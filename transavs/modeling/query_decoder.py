@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +15,9 @@ from transavs.layers import (
     sine_position_encoding,
 )
 from transavs.structures import PixelFeatures, QueryOutput
+
+# p(sounding) of a query before training, below any delta of Eq. (18).
+_FIRST_CONFIDENCE = 0.25
 
 
 class QueryDecoder(nn.Module):
@@ -62,6 +67,11 @@ class QueryDecoder(nn.Module):
         # Tells the maps apart; a decoder of fewer layers than maps never sees the last ones.
         self.level = nn.Embedding(min(num_levels, num_layers), channels)
         self.class_head = nn.Linear(channels, num_classes + 1)
+        # Queries start out unsure of sounding: otherwise the query losses, which act on confident
+        # ones, would drown the others before anything is learned.
+        nn.init.normal_(self.class_head.weight, std=0.01)
+        with torch.no_grad():
+            self.class_head.bias.zero_()[-1] = math.log((1 - _FIRST_CONFIDENCE) / _FIRST_CONFIDENCE)
 
     def forward(
         self,

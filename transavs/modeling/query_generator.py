@@ -97,7 +97,7 @@ class AudioQueryGenerator(nn.Module):
         return queries, position
 
     def _contexts(self, clip: Tensor, seconds: Tensor) -> Tensor:
-        """The embeddings that each distinct context is made of: ``[contexts, length, channels]``."""
+        """What each distinct context is made of, float ``[contexts, length, channels]``."""
         if self.context == "clip":
             if len(clip) > self.length:
                 raise ValueError(
