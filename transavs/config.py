@@ -44,7 +44,8 @@ def setup_cfg(config_file: str, opts: Sequence[str | int | float] = ()) -> CfgNo
     opts = list(opts)
     if len(opts) % 2:
         raise ValueError(
-            f"overrides come in pairs KEY VALUE, got an odd number of words: {' '.join(map(str, opts))}"
+            "overrides come in pairs KEY VALUE, got an odd number of words: "
+            + " ".join(map(str, opts))
         )
     cfg.merge_from_list(opts)
     check_cfg(cfg)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 from fvcore.common.config import CfgNode
 from fvcore.common.registry import Registry
 
