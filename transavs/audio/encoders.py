@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from fvcore.common.config import CfgNode
 from fvcore.common.registry import Registry

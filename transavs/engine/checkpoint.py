@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
 from transavs.utils.safe_pickle import load_checkpoint_pickle
 
+# Tensors of public weights go here; the rest of the network has none.
+_BACKBONE = "backbone."
+# Needed in training alone: a checkpoint may lack them, or hold more of them than the model.
+_TRAINING_ONLY = "criterion."
+_LISTED_NAMES = 8
+
 
 class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
-    """detectron2's checkpointer with two differences.
+    """detectron2's checkpointer with three differences.
 
-    Files are written beside their place, synced and renamed, so that an interrupted write leaves
-    the former checkpoint as it was. Files are read by unpicklers that know tensors, arrays and
-    plain containers only: a downloaded ``.pkl`` or ``.pth`` cannot run code.
+    - Files are written beside their place, synced and renamed, so that an interrupted write leaves
+      the former checkpoint as it was.
+    - Files are read by readers that know tensors, arrays and plain containers only: a downloaded
+      ``.pkl`` or ``.pth`` cannot run code.
+    - A checkpoint of this network must fit it exactly (but for what the losses hold). detectron2
+      logs a warning and leaves random what does not fit, which in ``--eval-only`` gives a score of
+      a network that nobody trained. Files with weights for the image backbone alone, as one
+      starts training from, may lack the rest.
     """
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -29,12 +43,7 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
         data.update(kwargs)
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
-        temporary = f"{path}.tmp"
-        with open(temporary, "wb") as file:
-            torch.save(data, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        save_atomically(data, path)
         self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -46,7 +55,34 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
             os.fsync(file.fileno())
         os.replace(f"{path}.tmp", path)
 
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Loads a file or URL, as detectron2 does; "" loads nothing.
+
+        Args:
+            path: ``.pth``, ``.safetensors`` or ``.pkl``. ``?matching_heuristics=True`` behind it
+                matches the names of public backbone weights by their ends.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a checkpoint, or one that does not fit the model.
+        """
+        file = urlparse(path)._replace(query="").geturl()
+        if file and "://" not in file and not os.path.isfile(file):
+            raise FileNotFoundError(
+                f"no checkpoint at {file}: mend MODEL.WEIGHTS (empty: start from random weights), "
+                "or with --resume the name in OUTPUT_DIR/last_checkpoint"
+            )
+        try:
+            return super().load(path, *args, **kwargs)  # type: ignore[no-any-return]
+        finally:
+            # detectron2 leaves it set after an error, and then refuses every further file.
+            self._parsed_url_during_load = None
+
     def _load_file(self, filename: str) -> dict[str, Any]:
+        if filename.endswith(".pyth"):
+            raise ValueError(
+                f"{filename}: files of pycls (.pyth) are not read; save their tensors as .pth"
+            )
         if filename.endswith(".pkl"):
             data = load_checkpoint_pickle(filename)
             if "model" in data and "__author__" in data:
@@ -58,15 +94,88 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
         return super()._load_file(filename)  # type: ignore[no-any-return]
 
     def _torch_load(self, f: str) -> dict[str, Any]:
-        if f.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            return dict(load_file(f))
         try:
-            return torch.load(f, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+            if f.endswith(".safetensors"):
+                from safetensors.torch import load_file
+
+                return dict(load_file(f))
+            data = torch.load(f, map_location="cpu", weights_only=True)
         except Exception as error:
             raise ValueError(
                 f"{f}: not a checkpoint of tensors and plain values ({error}). If training was "
                 "interrupted while it was written, resume from an older one: put its name into "
                 f"{os.path.join(os.path.dirname(f), 'last_checkpoint')}"
             ) from error
+        if not isinstance(data, dict) or not isinstance(data.get("model", {}), dict):
+            raise ValueError(f"{f}: expected a dictionary of tensors, got {type(data).__name__}")
+        return data
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        names = self.model.state_dict()
+        if checkpoint.pop("matching_heuristics", False):
+            self._convert_ndarray_to_tensor(checkpoint["model"])
+            # By their ends, "norm.weight" of a backbone would also be one of the queries' norms.
+            checkpoint["model"] = align_and_update_state_dicts(
+                {name: tensor for name, tensor in names.items() if name.startswith(_BACKBONE)},
+                checkpoint["model"],
+                c2_conversion=checkpoint.get("__author__") == "Caffe2",
+            )
+        incompatible = super()._load_model(checkpoint)
+        self._check_fit(set(names), incompatible)
+        return incompatible
+
+    def _check_fit(self, names: set[str], incompatible: Any) -> None:
+        """Raises ValueError where a file would leave parts of the network random unnoticed."""
+        shapes = incompatible.incorrect_shapes
+        misshapen = {name for name, *_ in shapes}
+        # fvcore counts tensors of another shape as missing, too.
+        missing = set(incompatible.missing_keys) - misshapen
+        known = names - missing
+        if names and not known:
+            raise ValueError(
+                f"{self._source()} holds no tensor of this network, but "
+                f"{_listed(incompatible.unexpected_keys)}. If they belong to the backbone "
+                "MODEL.BACKBONE.NAME, append ?matching_heuristics=True to MODEL.WEIGHTS"
+            )
+        problems = {
+            "of another shape": [
+                f"{name} (file {list(found)}, model {list(wanted)})"
+                for name, found, wanted in shapes
+            ]
+        }
+        if any(not name.startswith(_BACKBONE) for name in known):
+            for what, others in (
+                ("missing", missing),
+                ("unexpected", incompatible.unexpected_keys),
+            ):
+                problems[what] = sorted(
+                    name for name in others if not name.startswith(_TRAINING_ONLY)
+                )
+        found = [f"{what}: {_listed(listed)}" for what, listed in problems.items() if listed]
+        if found:
+            raise ValueError(
+                f"{self._source()} does not fit the model of this configuration; tensors "
+                + "; ".join(found)
+                + ". Use the configuration that it was trained with (config.yaml beside it: "
+                "MODEL.TRANSAVS.NUM_QUERIES, the backbone ...). To start from its image backbone "
+                "alone, save the tensors named backbone.* as a file of their own"
+            )
+
+    def _source(self) -> str:
+        url = self._parsed_url_during_load
+        return url.geturl() if url else "the checkpoint"
+
+
+def save_atomically(data: dict[str, Any], path: str) -> None:
+    """Writes ``data`` to ``path`` with ``torch.save``, all of it or nothing."""
+    temporary = f"{path}.tmp"
+    with open(temporary, "wb") as file:
+        torch.save(data, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED_NAMES} more" if len(names) > _LISTED_NAMES else ""
+    return ", ".join(names[:_LISTED_NAMES]) + more

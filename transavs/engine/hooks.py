@@ -19,7 +19,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from transavs.data import AVSDatasetMapper
-from transavs.engine.checkpoint import SafeCheckpointer
+from transavs.engine.checkpoint import SafeCheckpointer, save_atomically
 from transavs.visualization import draw_clip
 
 logger = logging.getLogger(__name__)
@@ -64,14 +64,14 @@ class BestModel(HookBase):  # type: ignore[misc]
         self.period = period
         self.best = -math.inf
 
+    @property
+    def kept(self) -> str | None:
+        """The file with the best model of this run; None while there is none."""
+        return None if self.best == -math.inf else self._model_path()
+
     def before_train(self) -> None:
-        path = self._note_path()
-        self.best = -math.inf
-        if self.trainer.start_iter and os.path.isfile(path):
-            with open(path) as file:
-                note = json.load(file)
-            if note["metric"] == self.metric and note["iteration"] < self.trainer.start_iter:
-                self.best = note["value"]
+        note = self._read_note() if self.trainer.start_iter else None
+        self.best = note["value"] if note else -math.inf
 
     def after_step(self) -> None:
         following = self.trainer.iter + 1
@@ -82,14 +82,21 @@ class BestModel(HookBase):  # type: ignore[misc]
         if self.period > 0 and self.trainer.iter + 1 >= self.trainer.max_iter:
             self._compare()
 
+    def _read_note(self) -> dict[str, Any] | None:
+        """The best so far of the run that is resumed, None if there was none."""
+        if not os.path.isfile(self._note_path()) or not os.path.isfile(self._model_path()):
+            return None
+        with open(self._note_path()) as file:
+            note: dict[str, Any] = json.load(file)
+        matches = note["metric"] == self.metric and note["iteration"] <= self.trainer.start_iter
+        return note if matches else None
+
     def _compare(self) -> None:
         value, iteration = self._latest()
         if value is None or not value > self.best:
             return
         self.best = value
-        path = os.path.join(self.checkpointer.save_dir, "model_best.pth")
-        torch.save({"model": self.checkpointer.model.state_dict()}, f"{path}.tmp")
-        os.replace(f"{path}.tmp", path)
+        save_atomically({"model": self.checkpointer.model.state_dict()}, self._model_path())
         note = {"metric": self.metric, "value": value, "iteration": iteration}
         with open(f"{self._note_path()}.tmp", "w") as file:
             json.dump(note, file)
@@ -104,6 +111,9 @@ class BestModel(HookBase):  # type: ignore[misc]
             logger.warning("no metric %s among the evaluation's: no best model kept", self.metric)
             return None, -1
         return latest[names[0]]  # type: ignore[no-any-return]
+
+    def _model_path(self) -> str:
+        return os.path.join(self.checkpointer.save_dir, "model_best.pth")
 
     def _note_path(self) -> str:
         return os.path.join(self.checkpointer.save_dir, "model_best.json")
@@ -121,6 +131,7 @@ class GracefulStop(HookBase):  # type: ignore[misc]
         self.checkpointer = checkpointer
         self._asked = False
         self._former: dict[int, Any] = {}
+        self._process = os.getpid()
 
     def before_train(self) -> None:
         try:
@@ -151,6 +162,9 @@ class GracefulStop(HookBase):  # type: ignore[misc]
         raise SystemExit(130)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            # A forked loader worker: Ctrl-C reaches it too, but it must serve the last step.
+            return
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = True

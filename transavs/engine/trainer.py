@@ -43,6 +43,11 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
     """
 
     def __init__(self, cfg: CfgNode) -> None:
+        on_cpu = cfg.MODEL.DEVICE == "cpu"
+        if on_cpu and cfg.SOLVER.AMP.ENABLED:
+            raise ValueError(
+                "SOLVER.AMP.ENABLED True needs a GPU, but MODEL.DEVICE is cpu: set it to False"
+            )
         # DefaultTrainer.__init__ fixes the DDP arguments for GPUs; its grandparent does not.
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
@@ -50,7 +55,6 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
-        on_cpu = cfg.MODEL.DEVICE == "cpu"
         devices = {"device_ids": None} if on_cpu else {}
         model = create_ddp_model(model, broadcast_buffers=False, **devices)
         trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
@@ -70,6 +74,13 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
         TrainerBase.train(self, self.start_iter, self.max_iter)
         return self._evaluation[1] if self._evaluation else None
 
+    def best_checkpoint(self) -> str | None:
+        """The file with the best model by validation that this run (or the one that it resumed)
+        kept, the same in all processes; None if there was no validation."""
+        kept = [hook.kept for hook in self._hooks if isinstance(hook, BestModel)]
+        path: str | None = comm.all_gather(kept[0] if kept else None)[0]
+        return path
+
     def build_hooks(self) -> list[hooks.HookBase]:
         cfg = self.cfg
         found: list[hooks.HookBase | None] = [
@@ -83,9 +94,12 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
                     self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=3
                 )
             )
-        found.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
-        if comm.is_main_process():
-            found.append(BestModel(self.checkpointer, cfg.TEST.BEST_METRIC, cfg.TEST.EVAL_PERIOD))
+        if cfg.DATASETS.VAL:
+            found.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
+            if comm.is_main_process():
+                found.append(
+                    BestModel(self.checkpointer, cfg.TEST.BEST_METRIC, cfg.TEST.EVAL_PERIOD)
+                )
         if cfg.TEST.PICTURE_PERIOD:
             found.append(SamplePictures(cfg, cfg.TEST.PICTURE_PERIOD))
         found.append(GracefulStop(self.checkpointer))

@@ -32,9 +32,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     if not cfg.DATASETS.TEST:
         return None
     # The score to report: the best model by validation, or the last, on the test sets.
-    best = os.path.join(cfg.OUTPUT_DIR, "model_best.pth")
-    comm.synchronize()
-    if os.path.isfile(best):
+    best = trainer.best_checkpoint()
+    if best:
         SafeCheckpointer(trainer.model).load(best)
     return _report(Trainer.test(cfg, trainer.model))
 
