@@ -54,7 +54,7 @@ class SetCriterion(nn.Module):
         aqml_weight: float = 2.0,
         mask_bce_weight: float = 0.0,
         focal_gamma: float = 2.0,
-        no_object_weight: float = 0.1,
+        no_object_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -123,7 +123,6 @@ class SetCriterion(nn.Module):
         )
         labels[frames, queries] = targets.classes[frames, masks]
         focal = softmax_focal_loss(logits, labels, self.class_weights, self.focal_gamma)
-        normalizer = _mean_over_processes(self.class_weights[labels].sum(), logits.device)
 
         mask_logits = output.mask_logits[frames, queries].float()
         truth = targets.masks[frames, masks].float()
@@ -134,7 +133,9 @@ class SetCriterion(nn.Module):
             dice = dice_loss(mask_logits, truth).sum()
         else:
             dice = output.mask_logits.float().sum() * 0.0
-        losses = {"loss_class": focal.sum() / normalizer, "loss_dice": dice / num_masks}
+        # Divided by the number of masks, as the focal loss was introduced: a mean over all the
+        # queries would make a matched one count the less the more queries there are.
+        losses = {"loss_class": focal.sum() / num_masks, "loss_dice": dice / num_masks}
         if self.weights["loss_mask_bce"]:
             bce = mask_bce_loss(mask_logits, truth).sum() if len(frames) else dice
             losses["loss_mask_bce"] = bce / num_masks

@@ -13,8 +13,7 @@ def softmax_focal_loss(
     """Focal loss on a softmax, L_class of TransAVS (arXiv 2305.07223), Eq. (13).
 
     ``-w_y (1 - p_y)^gamma log p_y`` for each element; ``gamma == 0`` and equal weights give the
-    cross-entropy. Not reduced: the caller divides by the sum of the weights, as PyTorch's
-    weighted cross-entropy does.
+    cross-entropy. Not reduced: SetCriterion divides the sum by the number of true masks.
 
     Args:
         logits: float ``[..., K + 1]``.
