@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlparse
 
@@ -120,18 +120,19 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
                 checkpoint["model"],
                 c2_conversion=checkpoint.get("__author__") == "Caffe2",
             )
+        # detectron2 drops the prefix of models that were saved inside their wrapper.
+        known = {name.removeprefix("module.") for name in checkpoint["model"]} & set(names)
         incompatible = super()._load_model(checkpoint)
-        self._check_fit(set(names), incompatible)
+        self._check_fit(known, incompatible)
         return incompatible
 
-    def _check_fit(self, names: set[str], incompatible: Any) -> None:
+    def _check_fit(self, known: set[str], incompatible: Any) -> None:
         """Raises ValueError where a file would leave parts of the network random unnoticed."""
         shapes = incompatible.incorrect_shapes
         misshapen = {name for name, *_ in shapes}
         # fvcore counts tensors of another shape as missing, too.
         missing = set(incompatible.missing_keys) - misshapen
-        known = names - missing
-        if names and not known:
+        if not known:
             raise ValueError(
                 f"{self._source()} holds no tensor of this network, but "
                 f"{_listed(incompatible.unexpected_keys)}. If they belong to the backbone "
@@ -139,18 +140,12 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
             )
         problems = {
             "of another shape": [
-                f"{name} (file {list(found)}, model {list(wanted)})"
-                for name, found, wanted in shapes
+                f"{name} (file {list(found)}, model {list(own)})" for name, found, own in shapes
             ]
         }
         if any(not name.startswith(_BACKBONE) for name in known):
-            for what, others in (
-                ("missing", missing),
-                ("unexpected", incompatible.unexpected_keys),
-            ):
-                problems[what] = sorted(
-                    name for name in others if not name.startswith(_TRAINING_ONLY)
-                )
+            problems["missing"] = _unless_training_only(missing)
+            problems["unexpected"] = _unless_training_only(incompatible.unexpected_keys)
         found = [f"{what}: {_listed(listed)}" for what, listed in problems.items() if listed]
         if found:
             raise ValueError(
@@ -174,6 +169,10 @@ def save_atomically(data: dict[str, Any], path: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def _unless_training_only(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if not name.startswith(_TRAINING_ONLY))
 
 
 def _listed(names: Sequence[str]) -> str:
