@@ -1,0 +1,97 @@
+"""What the commands share: configuration, logging, and mistakes told in a line."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import yaml
+from detectron2.config import CfgNode
+from tqdm import tqdm
+
+from transavs.config import setup_cfg
+
+Main = Callable[..., int]
+Item = TypeVar("Item")
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def command(main: Main) -> Main:
+    """Makes a ``main(argv=None)`` end with a line and a code, not a traceback.
+
+    ValueError and FileNotFoundError are the library's answers to a user's mistake: their message
+    goes to stderr and the exit code is 2. Anything else is a mistake of ours and stays as it is.
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        name = main.__module__.rsplit(".", 1)[-1]
+        try:
+            return main(argv)
+        except (ValueError, FileNotFoundError) as error:
+            logging.getLogger(main.__module__).debug("where it happened", exc_info=True)
+            print(f"{name}: error: {error}", file=sys.stderr)
+            return USER_ERROR
+        except KeyboardInterrupt:
+            print(f"{name}: interrupted", file=sys.stderr)
+            return INTERRUPTED
+
+    return wrapped
+
+
+def start_logging() -> None:
+    """Shows the library's messages on stderr, unless the caller has set up logging already."""
+    logging.basicConfig(
+        level=logging.INFO, format="[%(asctime)s %(name)s] %(message)s", datefmt="%H:%M:%S"
+    )
+
+
+def read_cfg(config_file: str, opts: Sequence[str]) -> CfgNode:
+    """Returns ``transavs.config.setup_cfg``'s configuration; every mistake in it is a ValueError.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an unknown key, a value of the wrong type, or a file that is no plain YAML.
+    """
+    try:
+        return setup_cfg(config_file, opts)
+    except (KeyError, AssertionError, yaml.YAMLError) as error:
+        # KeyError quotes its message; yacs asserts what it is given on the command line.
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise ValueError(f"configuration {config_file} with {list(opts)}: {text}") from error
+
+
+def progress(items: Sequence[Item], doing: str) -> Iterable[Item]:
+    """Returns the items one by one, with a bar on stderr where that is a terminal."""
+    bar: Iterable[Item] = tqdm(items, desc=doing, unit="clip", disable=None)
+    return bar
+
+
+def split_names(text: str) -> list[str]:
+    """Returns the words of a comma-separated list."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a file in one step: nobody ever reads half of it."""
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files for the owner alone; results and pages are for everybody.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

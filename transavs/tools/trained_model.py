@@ -1,0 +1,170 @@
+"""Asks a trained model about clips: loads it whole, and notes what its queries said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from transavs.data.avsbench import Record
+from transavs.engine import SafeCheckpointer
+from transavs.modeling.inference import resize_logits, sounding_queries
+from transavs.structures import QueryOutput
+
+# mask_logits lie at this stride of the padded frame.
+_MASK_STRIDE = 4
+# Parts that only training uses: a checkpoint may lack them.
+_TRAINING_PARTS = ("criterion.",)
+
+
+@dataclass(frozen=True)
+class FrameQueries:
+    """The most confident queries of a frame, best first.
+
+    Attributes:
+        index: which query each one is.
+        confidence: probability of its most probable sounding class, in [0, 1].
+        sounds: it takes part in the mask: "no object" is less probable than that class.
+        pixels: bool ``[len(index), height, width]``, the part of the predicted mask where it has
+            the largest ``p m`` of all sounding queries; no pixel belongs to two.
+    """
+
+    index: list[int]
+    confidence: list[float]
+    sounds: list[bool]
+    pixels: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ClipAnswer:
+    """What a model says about a clip.
+
+    Attributes:
+        masks: bool ``[F, height, width]``, on the CPU.
+        scores: float32 ``[F, height, width]`` in [0, 1], on the CPU.
+        queries: of each frame; None for a meta-architecture without queries.
+    """
+
+    masks: Tensor
+    scores: Tensor
+    queries: list[FrameQueries] | None
+
+    @property
+    def prediction(self) -> dict[str, Tensor]:
+        """The dict that the model answers with."""
+        return {"masks": self.masks, "scores": self.scores}
+
+
+def load_records(dataset_name: str) -> list[Record]:
+    """Returns the clip records of a registered data set; ValueError for an unknown name."""
+    if dataset_name not in DatasetCatalog:
+        ours = [name for name in DatasetCatalog.list() if name.startswith(("avsbench_", "demo_"))]
+        raise ValueError(f"no data set is called {dataset_name!r}; known: {', '.join(ours)}")
+    records: list[Record] = DatasetCatalog.get(dataset_name)
+    return records
+
+
+def load_trained_model(cfg: CfgNode, weights: str = "") -> nn.Module:
+    """Returns the model of a configuration with trained weights, in evaluation mode.
+
+    Args:
+        cfg: of the model; also says the device.
+        weights: a checkpoint of the whole model; "" takes ``MODEL.WEIGHTS``.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: no checkpoint named, one that does not hold this model, or a device that the
+            machine lacks.
+    """
+    weights = weights or cfg.MODEL.WEIGHTS
+    if not weights:
+        raise ValueError(
+            "no weights: name the checkpoint of a trained model, such as "
+            f"{os.path.join(cfg.OUTPUT_DIR, 'model_best.pth')}, with --weights or MODEL.WEIGHTS"
+        )
+    if not os.path.isfile(weights):
+        raise FileNotFoundError(f"no checkpoint {weights}; train a model first, or mend the path")
+    if str(cfg.MODEL.DEVICE).startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but no GPU is usable here; add MODEL.DEVICE cpu"
+        )
+    model = build_model(cfg)
+    _WholeModelCheckpointer(model).load(weights, checkpointables=[])
+    model.eval()
+    return model
+
+
+class _WholeModelCheckpointer(SafeCheckpointer):
+    """Refuses files with weights for the image backbone alone, which training may start from."""
+
+    def _load_model(self, checkpoint: Any) -> Any:
+        incompatible = super()._load_model(checkpoint)
+        missing = [
+            name for name in incompatible.missing_keys if not name.startswith(_TRAINING_PARTS)
+        ]
+        if missing:
+            raise ValueError(
+                f"the checkpoint holds a part of this model only: {len(missing)} tensors such as "
+                f"{missing[0]} are missing. Name the checkpoint of a trained model"
+            )
+        return incompatible
+
+
+@torch.no_grad()
+def ask(model: nn.Module, clip: Mapping[str, Any], most_queries: int = 8) -> ClipAnswer:
+    """Returns what a model in evaluation mode says about one clip.
+
+    Args:
+        model: any meta-architecture that takes clips.
+        clip: of the mapper.
+        most_queries: how many queries to note for each frame.
+    """
+    noted: list[QueryOutput] = []
+    decoder = getattr(model, "query_decoder", None)
+    hook = None
+    if decoder is not None:
+        hook = decoder.register_forward_hook(lambda *call: noted.append(call[-1][-1]))
+    try:
+        output = model([clip])[0]
+    finally:
+        if hook is not None:
+            hook.remove()
+    masks, scores = output["masks"].cpu(), output["scores"].float().cpu()
+    queries = None
+    if noted:
+        queries = [
+            _frame_queries(noted[0], frame, masks[frame], clip, most_queries)
+            for frame in range(len(masks))
+        ]
+    return ClipAnswer(masks, scores, queries)
+
+
+def _frame_queries(
+    output: QueryOutput, frame: int, mask: Tensor, clip: Mapping[str, Any], most: int
+) -> FrameQueries:
+    class_logits = output.class_logits[frame].float().cpu()
+    confidence = class_logits.softmax(-1)[:, :-1].amax(-1)
+    sounds = sounding_queries(class_logits)
+    order = confidence.argsort(descending=True, stable=True)[:most]
+    pixels = torch.zeros((len(confidence), *mask.shape), dtype=torch.bool)
+    kept = sounds.nonzero().flatten()
+    if len(kept) and mask.any():
+        logits = output.mask_logits[frame].float().cpu()[kept]
+        height, width = logits.shape[-2:]
+        padded = (_MASK_STRIDE * height, _MASK_STRIDE * width)
+        size = (clip["frames"].shape[-2], clip["frames"].shape[-1])
+        probs = resize_logits(logits, padded, size, (mask.shape[0], mask.shape[1])).sigmoid()
+        winner = kept[(confidence[kept, None, None] * probs).argmax(0)]
+        pixels = (winner == torch.arange(len(confidence))[:, None, None]) & mask
+    return FrameQueries(
+        order.tolist(), confidence[order].tolist(), sounds[order].tolist(), pixels[order].numpy()
+    )

@@ -1,0 +1,162 @@
+"""Draw clips with their ground truth, a model's masks and their sound: one PNG a clip."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from detectron2.config import CfgNode
+from PIL import Image
+
+from transavs.data import CONDITIONS, AVSDatasetMapper, with_condition
+from transavs.data.avsbench import Record
+from transavs.tools.command_line import command, progress, read_cfg, split_names, start_logging
+from transavs.tools.trained_model import ask, load_records, load_trained_model
+from transavs.visualization import draw_clip
+
+logger = logging.getLogger(__name__)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="visualize.py",
+        description=f"{__doc__} Rows are frames, ground truth, prediction and scores; columns are "
+        "seconds, and below each frame stands the log-mel example of its second.",
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument(
+        "--weights", default="", metavar="FILE", help="checkpoint (default: MODEL.WEIGHTS)"
+    )
+    parser.add_argument("--dataset", metavar="NAME", help="default: the first of DATASETS.TEST")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--count", type=int, default=8, help="clips, spread over the data set; 0 for all"
+    )
+    which.add_argument("--clips", default="", metavar="ID,ID", help="these clips")
+    parser.add_argument(
+        "--condition",
+        choices=list(CONDITIONS),
+        default="original",
+        help="which sound the clips get: their own, none, or another clip's",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the condition 'shuffled'")
+    parser.add_argument(
+        "--ground-truth-only", action="store_true", help="no prediction; needs no weights"
+    )
+    parser.add_argument(
+        "--draw-queries", action="store_true", help="one more row: a colour for each query"
+    )
+    parser.add_argument(
+        "--cell-width",
+        type=int,
+        default=224,
+        metavar="PIXELS",
+        help="width of a frame (%(default)s)",
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draws the pictures; returns the exit code (2 for a mistake in the arguments)."""
+    args = build_parser().parse_args(argv)
+    start_logging()
+    cfg = read_cfg(args.config_file, args.opts)
+    check_cell_width(args.cell_width)
+    if args.dataset is None and not cfg.DATASETS.TEST:
+        raise ValueError("the configuration has no DATASETS.TEST: name one with --dataset")
+    # The condition comes first: which sound a clip gets must not depend on the choice of clips.
+    records = with_condition(
+        load_records(args.dataset or cfg.DATASETS.TEST[0]), args.condition, args.seed
+    )
+    records = choose_records(records, args.count, split_names(args.clips))
+    draw_records(cfg, records, args)
+    logger.info("%d pictures in %s", len(records), args.output)
+    return 0
+
+
+def check_cell_width(pixels: int) -> None:
+    """Raises ValueError for a width that no frame can have."""
+    if pixels < 1:
+        raise ValueError(f"--cell-width must be 1 pixel or more, got {pixels}")
+
+
+def choose_records(records: Sequence[Record], count: int, clip_ids: Sequence[str]) -> list[Record]:
+    """Returns the named clips, or else ``count`` of them at equal distances (0: all).
+
+    Raises:
+        ValueError: a clip that the data set does not have, or a negative count.
+    """
+    if clip_ids:
+        by_id = {record["clip_id"]: record for record in records}
+        for clip_id in clip_ids:
+            if clip_id not in by_id:
+                near = difflib.get_close_matches(clip_id, by_id, n=3, cutoff=0.3) or list(by_id)[:3]
+                raise ValueError(
+                    f"the data set has no clip {clip_id!r} among its {len(by_id)}; "
+                    f"it has, for example, {', '.join(near)}"
+                )
+        return [by_id[clip_id] for clip_id in clip_ids]
+    if count < 0:
+        raise ValueError(f"--count must be 0 (all) or more, got {count}")
+    if count == 0 or count >= len(records):
+        return list(records)
+    chosen = np.linspace(0, len(records) - 1, count).round().astype(int)
+    return [records[index] for index in chosen]
+
+
+def draw_records(cfg: CfgNode, records: Sequence[Record], args: argparse.Namespace) -> None:
+    """Writes the picture of each record into ``args.output``."""
+    model = None if args.ground_truth_only else load_trained_model(cfg, args.weights)
+    mapper = AVSDatasetMapper(cfg, is_train=False)
+    args.output.mkdir(parents=True, exist_ok=True)
+    for record in progress(records, "drawing"):
+        clip = mapper(record)
+        prediction, queries = None, None
+        if model is not None:
+            answer = ask(model, clip)
+            prediction = answer.prediction
+            if args.draw_queries and answer.queries is not None:
+                queries = [frame.pixels for frame in answer.queries]
+        picture = draw_clip(
+            clip,
+            prediction,
+            cfg.INPUT.FORMAT,
+            draw_queries=queries,
+            cell_width=args.cell_width,
+            title=f"{record['clip_id']}, {describe_sound(record)}",
+        )
+        save_picture(args.output / f"{file_stem(record['clip_id'])}.png", picture)
+
+
+def describe_sound(record: Record) -> str:
+    """Which sound a record has, in words."""
+    if record.get("audio_condition") == "silence":
+        return "in silence"
+    if "audio_clip_id" in record:
+        return f"with the sound of {record['audio_clip_id']}"
+    return "with its own sound"
+
+
+def file_stem(clip_id: str) -> str:
+    """A file name for a clip, whose id may hold a category and a slash."""
+    return clip_id.replace("/", "__").replace(os.sep, "__")
+
+
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    """Writes a PNG; a name that exists holds the whole picture."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    Image.fromarray(picture).save(temporary, format="PNG")
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
