@@ -6,6 +6,7 @@ and 3.2); what it leaves open is marked "decided".
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode, get_cfg
@@ -47,10 +48,23 @@ def setup_cfg(config_file: str, opts: Sequence[str | int | float] = ()) -> CfgNo
             "overrides come in pairs KEY VALUE, got an odd number of words: "
             + " ".join(map(str, opts))
         )
+    keys = _dotted_keys(cfg)
+    for key in map(str, opts[::2]):
+        if key not in keys:
+            near = ", ".join(difflib.get_close_matches(key, keys, n=3))
+            raise KeyError(f"no configuration key {key}" + (f"; near it: {near}" if near else ""))
     cfg.merge_from_list(opts)
     check_cfg(cfg)
     cfg.freeze()
     return cfg
+
+
+def _dotted_keys(node: CfgNode, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, value in node.items():
+        inner = isinstance(value, CfgNode)
+        keys += _dotted_keys(value, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+    return keys
 
 
 def check_cfg(cfg: CfgNode) -> None:
@@ -103,7 +117,7 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.TEST.IMS_PER_BATCH = 1
     # Clips over which the official M_F picks its best threshold (AVSBench's test scripts: 4).
     cfg.TEST.F_THRESHOLD_BATCH = 4
-    # The best checkpoint is the one with the highest value of this metric on the first test set.
+    # The best checkpoint has the highest value of this metric on the first set of DATASETS.VAL.
     cfg.TEST.BEST_METRIC = "avs/M_J"
     # Write sample pictures to TensorBoard every so many iterations; 0 is off.
     cfg.TEST.PICTURE_PERIOD = 5000

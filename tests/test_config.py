@@ -1,0 +1,240 @@
+"""The configuration: every shipped file builds, every key is read, every mistake is told."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
+
+from transavs.config import add_transavs_config, setup_cfg
+from transavs.modeling import TransAVS
+from transavs.utils.package_files import shipped_configs
+
+PACKAGE = Path(__file__).resolve().parents[1] / "transavs"
+CONFIGS = shipped_configs()
+
+
+def leaves(node: CfgNode, prefix: str = "") -> set[str]:
+    """Dotted names of all values below a node."""
+    found = set()
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        found |= leaves(value, f"{name}.") if isinstance(value, CfgNode) else {name}
+    return found
+
+
+def own_keys() -> set[str]:
+    cfg = get_cfg()
+    before = leaves(cfg)
+    add_transavs_config(cfg)
+    return leaves(cfg) - before
+
+
+def test_shipped_configs_are_found():
+    assert {"s4_R101.yaml", "ms3_swin_base.yaml", "demo/demo_ms3.yaml"} <= set(CONFIGS)
+    assert len([name for name in CONFIGS if name.startswith("ablation/")]) == 8
+
+
+# VGGish has 72 million parameters that no config changes.
+SMALL_AUDIO = ("MODEL.DEVICE", "cpu", "MODEL.AUDIO.NAME", "SmallVGGish", "MODEL.AUDIO.WEIGHTS", "")
+_BUILT: dict[str, TransAVS] = {}
+
+
+def build(name: str) -> TransAVS:
+    """Builds the network of a config at its full size; those that train it alike share one."""
+    cfg = setup_cfg(name, [*SMALL_AUDIO, "MODEL.WEIGHTS", ""])
+    node = cfg.MODEL.clone()
+    node.defrost()
+    node.TRANSAVS.AQDL_THRESHOLD = node.TRANSAVS.AQML_THRESHOLD = []
+    key = node.dump()
+    if key not in _BUILT:
+        _BUILT[key] = build_model(cfg)
+    return _BUILT[key]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_loads_freezes_and_builds(name):
+    cfg = setup_cfg(name)
+    assert cfg.is_frozen()
+    with pytest.raises(AttributeError):
+        cfg.SEED = 3
+    if Path(name).name.startswith("Base-"):
+        return
+    for split in (cfg.DATASETS.TRAIN, cfg.DATASETS.VAL, cfg.DATASETS.TEST):
+        assert split and all(dataset in DatasetCatalog for dataset in split)
+    # The folder of the results says which config they are of.
+    assert Path(cfg.OUTPUT_DIR).name in (Path(name).stem, Path(name).stem.removeprefix("demo_"))
+    model = build(name)
+    assert model.query_generator.time_mixture.shape[0] == cfg.MODEL.TRANSAVS.NUM_QUERIES
+    assert len(model.query_decoder.cross_attention) == cfg.MODEL.TRANSAVS.DECODER_LAYERS
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CONFIGS if "demo" not in name and "Base" not in name]
+)
+def test_configs_hold_the_papers_recipe(name):
+    """TransAVS (arXiv 2305.07223), section 3.2 and Table 3."""
+    cfg = setup_cfg(name)
+    transavs = cfg.MODEL.TRANSAVS
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.BACKBONE_MULTIPLIER) == (1e-4, 0.1)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH) == (90000, 8)
+    weights = (
+        transavs.AQDL_WEIGHT,
+        transavs.AQML_WEIGHT,
+        transavs.CLASS_WEIGHT,
+        transavs.DICE_WEIGHT,
+    )
+    assert weights == (2.0, 2.0, 5.0, 5.0)
+    assert transavs.MASK_BCE_WEIGHT == 0 and not transavs.MASKED_ATTENTION
+    assert transavs.AUDIO_CONTEXT == "clip" and transavs.TARGETS == "union"
+    assert cfg.MODEL.AUDIO.NAME == "VGGish" and cfg.MODEL.AUDIO.FREEZE
+    variant = name.removeprefix("ablation/").removesuffix(".yaml").split("_", 2)[2:]
+    expected = {
+        "N100": (100, 0),
+        "N500": (500, 0),
+        "fixed_delta1": (300, 1),
+        "fixed_delta2": (300, 2),
+    }
+    queries, fixed = expected.get(variant[0] if variant else "", (300, 0))
+    assert transavs.NUM_QUERIES == queries
+    assert transavs.AQDL_THRESHOLD == ([0.6, 0.6] if fixed == 1 else [0.55, 0.65])
+    assert transavs.AQML_THRESHOLD == ([0.6, 0.6] if fixed == 2 else [0.55, 0.65])
+    subset = name.removeprefix("ablation/").split("_")[0]
+    assert cfg.DATASETS.TRAIN == (f"avsbench_{subset}_train",)
+    assert cfg.DATASETS.VAL == (f"avsbench_{subset}_val",)
+    assert cfg.DATASETS.TEST == (f"avsbench_{subset}_test",)
+
+
+def keys_read_in(source: str) -> set[str]:
+    """Dotted config keys that a module reads, through names such as ``node = cfg.MODEL.AUDIO``."""
+    found: set[str] = set()
+
+    def dotted(node: ast.expr, names: dict[str, str]) -> str | None:
+        if isinstance(node, ast.Name):
+            return "" if node.id == "cfg" else names.get(node.id)
+        if isinstance(node, ast.Attribute):
+            inner = dotted(node.value, names)
+            if inner is None:
+                return "" if node.attr == "cfg" else None
+            return f"{inner}.{node.attr}".lstrip(".")
+        return None
+
+    def visit(scope: ast.AST, names: dict[str, str]) -> None:
+        for child in ast.iter_child_nodes(scope):
+            if isinstance(child, ast.Assign):
+                for target in child.targets:
+                    pairs = [(target, child.value)]
+                    if isinstance(target, ast.Tuple) and isinstance(child.value, ast.Tuple):
+                        pairs = list(zip(target.elts, child.value.elts, strict=True))
+                    for name, value in pairs:
+                        key = dotted(value, names)
+                        if isinstance(name, ast.Name) and key is not None:
+                            names[name.id] = key
+            if isinstance(child, ast.Attribute) and isinstance(child.ctx, ast.Load):
+                key = dotted(child, names)
+                if key:
+                    found.add(key)
+            # A function sees the names around it, but does not change them.
+            inner = isinstance(child, ast.FunctionDef | ast.ClassDef | ast.Lambda)
+            visit(child, dict(names) if inner else names)
+
+    visit(ast.parse(source), {})
+    return found
+
+
+def test_every_own_key_is_read():
+    read = set()
+    for file in PACKAGE.rglob("*.py"):
+        # Declaring or checking a key is not reading it.
+        if file.name != "config.py":
+            read |= keys_read_in(file.read_text(encoding="utf-8"))
+    unread = {key for key in own_keys() if key not in read}
+    assert not unread, f"keys that nothing reads: {sorted(unread)}"
+
+
+def test_key_reader_follows_aliases():
+    source = """
+def from_config(cls, cfg):
+    node, other = cfg.MODEL.TRANSAVS, cfg.MODEL.AUDIO
+    inner = node.INFERENCE
+    return [node.NUM_QUERIES, inner.RULE, other.NAME, cls.cfg.SEED, self.cfg.TEST.X]
+"""
+    read = keys_read_in(source)
+    assert {
+        "MODEL.TRANSAVS.NUM_QUERIES", "MODEL.TRANSAVS.INFERENCE.RULE", "MODEL.AUDIO.NAME", "SEED",
+        "TEST.X",
+    } <= read  # fmt: skip
+    assert "MODEL.AUDIO.WEIGHTS" not in read
+
+
+def test_no_module_reads_a_key_that_does_not_exist():
+    cfg = get_cfg()
+    add_transavs_config(cfg)
+    every = leaves(cfg)
+    nodes = {key.rsplit(".", depth)[0] for key in every for depth in range(1, key.count(".") + 1)}
+    for file in PACKAGE.rglob("*.py"):
+        for key in keys_read_in(file.read_text(encoding="utf-8")):
+            if re.search("[a-z]", key):
+                continue  # a method of the node, such as cfg.clone
+            assert key in every | nodes, f"{file} reads {key}, which is no key"
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_overrides_win_over_the_file():
+    cfg = setup_cfg("s4_R101.yaml", ["MODEL.TRANSAVS.NUM_QUERIES", 7, "MODEL.WEIGHTS", ""])
+    assert cfg.MODEL.TRANSAVS.NUM_QUERIES == 7 and cfg.MODEL.WEIGHTS == ""
+    assert setup_cfg("configs/s4_R101.yaml").MODEL.TRANSAVS.NUM_QUERIES == 300
+
+
+def test_unknown_key_is_named(tmp_path):
+    with pytest.raises(KeyError, match="MODEL.TRANSAVS.QUERIES; near it: .*NUM_QUERIES"):
+        setup_cfg("s4_R101.yaml", ["MODEL.TRANSAVS.QUERIES", 3])
+    with pytest.raises(KeyError, match="no configuration key"):
+        setup_cfg("s4_R101.yaml", ["MODEL.TRANSAVS", 3])
+    file = write(tmp_path / "typo.yaml", "MODEL:\n  TRANSAVS:\n    NUM_QUERYS: 3\nVERSION: 2\n")
+    with pytest.raises(KeyError, match="NUM_QUERYS"):
+        setup_cfg(file)
+
+
+def test_missing_file_lists_the_shipped_ones():
+    with pytest.raises(FileNotFoundError, match="s4_R101.yaml"):
+        setup_cfg("s4_R1O1.yaml")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["INPUT.FORMAT", "GBR"], "INPUT.FORMAT must be one of RGB, BGR, got 'GBR'"),
+    (["INPUT.AUDIO_SOURCE", "mp3"], "INPUT.AUDIO_SOURCE must be one of wav, log_mel"),
+    (["MODEL.TRANSAVS.TARGETS", "masks"], "must be one of union, components, objects"),
+    (["MODEL.TRANSAVS.AUDIO_CONTEXT", "frame"], "must be one of clip, window, second"),
+    (["MODEL.TRANSAVS.QUERY_POSITION", "sine"], "must be one of learned, none"),
+    (["MODEL.TRANSAVS.INFERENCE.RULE", "max"], "must be one of argmax, semantic_sum"),
+    (["INPUT.CLIP_SECONDS", 0], "INPUT.CLIP_SECONDS must be at least 1, got 0"),
+    (["MODEL.TRANSAVS.AUDIO_CONTEXT", "window", "MODEL.TRANSAVS.AUDIO_WINDOW", 4], "must be odd"),
+    (["MODEL.TRANSAVS.HIDDEN_DIM", 100], r"HIDDEN_DIM \(100\) must be a multiple of"),
+    (["MODEL.TRANSAVS.AQDL_THRESHOLD", "[0.5]"], r"AQDL_THRESHOLD must be two probabilities"),
+    (["MODEL.TRANSAVS.AQML_THRESHOLD", "[0.5, 1.5]"], r"AQML_THRESHOLD must be two probabilities"),
+    (["MODEL.TRANSAVS.NUM_QUERIES", "many"], "Type mismatch"),
+    (["MODEL.TRANSAVS.NUM_QUERIES"], "pairs KEY VALUE, got an odd number"),
+])  # fmt: skip
+def test_wrong_values_are_told(options, message):
+    with pytest.raises(ValueError, match=message):
+        setup_cfg("s4_R101.yaml", options)
+
+
+@pytest.mark.parametrize("where", ["file", "base"])
+def test_yaml_that_runs_code_is_refused(tmp_path, where):
+    made = tmp_path / "made by the yaml"
+    attack = f'OUTPUT_DIR: !!python/object/apply:os.mkdir ["{made}"]\nVERSION: 2\n'
+    file = write(tmp_path / "attack.yaml", attack)
+    if where == "base":
+        file = write(tmp_path / "outer.yaml", "_BASE_: attack.yaml\nVERSION: 2\n")
+    with pytest.raises(Exception, match="python/object/apply"):
+        setup_cfg(file)
+    assert not made.exists()
