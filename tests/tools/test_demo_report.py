@@ -83,8 +83,12 @@ def hear(teller: StoryTeller, condition: str, clip_id: str = "loud_a") -> Hearin
 
 def test_page_is_whole_and_its_files_are_there(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text('{"iteration": 9, "total_loss": 3.0, "avs/M_J": 50}\n')
-    assert main([*arguments, "--clips", "2"]) == 0
     page = tmp_path / "page" / "index.html"
+    folder = page.parent / "index_files"
+    folder.mkdir(parents=True)
+    for name in ("demo_ms3_test__gone__original.png", "mine.png"):
+        (folder / name).touch()
+    assert main([*arguments, "--clips", "2"]) == 0
     links = Links(page.read_text(encoding="utf-8")).links
     assert links and all(link.startswith("index_files/") for link in links)
     for link in set(links):
@@ -101,7 +105,8 @@ def test_page_is_whole_and_its_files_are_there(arguments: list[str], tmp_path: P
         "demo_ms3_test__curves.svg",
         "demo_ms3_test__clips.svg",
     }
-    assert {path.name for path in (page.parent / "index_files").iterdir()} == names
+    # What an earlier page showed is gone, what somebody else put there is not.
+    assert {path.name for path in folder.iterdir()} == names | {"mine.png"}
 
 
 def test_page_tells_the_scores(arguments: list[str], tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 TITLE = "TransAVS: what it heard, and what it marked"
 CONDITIONS = ("original", "shuffled", "silence")
+# Of the files that a page has; names hold "__".
+_SUFFIXES = (".png", ".svg", ".wav")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         *sections,
     ]
     write_text(args.output, report_page.page(TITLE, parts))
+    report.remove_leftovers()
     logger.info("Page in %s", args.output)
     return 0
 
@@ -99,6 +102,7 @@ class _Report:
 
     def __init__(self, output: Path, clips: int, seed: int, cell_width: int) -> None:
         self._cell_width = cell_width
+        self._shown: set[str] = set()
         self._folder = output.with_name(f"{output.stem}_files")
         self._clips = clips
         self._seed = seed
@@ -153,6 +157,13 @@ class _Report:
             parts.append("</div>")
         return parts
 
+    def remove_leftovers(self) -> None:
+        """Deletes what earlier runs wrote for their pages and this page does not show."""
+        for path in self._folder.iterdir():
+            ours = "__" in path.name and path.suffix in _SUFFIXES
+            if ours and path.name not in self._shown:
+                path.unlink()
+
     def _curves(self, dataset: str, weights: str) -> list[str]:
         path = os.path.join(os.path.dirname(weights), "metrics.json")
         if not os.path.isfile(path):
@@ -172,6 +183,7 @@ class _Report:
         return self._link(name)
 
     def _link(self, name: str) -> str:
+        self._shown.add(name)
         return f"{self._folder.name}/{name}"
 
 

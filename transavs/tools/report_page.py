@@ -31,12 +31,12 @@ th, td { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: right;
 tr.reference td { color: #666; } tr.first td { padding-top: 1em; font-weight: 600; }
 td.right { background: #dff3e2; } td.wrong { background: #fbdcd8; } td.hidden { color: #888; }
 .silent { color: #999; } small, .note { color: #666; font-weight: 400; font-size: .9em; }
-img { max-width: 100%; height: auto; display: block; } .clip img { min-width: 640px; }
+img { max-width: 100%; height: auto; display: block; } .clip img { width: 100%; min-width: 640px; }
 audio { display: block; width: 100%; max-width: 26em; height: 36px; margin: .5em 0; }
-/* Columns stand under those of the picture: a label of 8 %, then the seconds. */
+/* Columns stand under those of the picture: a label of 11 %, then the seconds. */
 table.seconds { width: 100%; min-width: 640px; table-layout: fixed; }
 .seconds th, .seconds td { text-align: center; white-space: normal; padding: .2em; }
-.seconds th:first-child, .seconds td:first-child { width: 8%; text-align: right;
+.seconds th:first-child, .seconds td:first-child { width: 11%; text-align: right;
   padding-right: .7em; overflow-wrap: anywhere; }
 .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .15em; }
 """

@@ -105,6 +105,7 @@ def draw_clip(
         [Row(ROWS[kind], cells[kind]) for kind in _chosen_rows(rows, cells)],
         [f"second {second + 1}" for second in range(seconds)],
         title,
+        ROWS.values(),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -36,18 +36,26 @@ class Row:
     cells: Sequence[Image | None]
 
 
-def compose_grid(rows: Sequence[Row], column_titles: Sequence[str], title: str = "") -> Image:
+def compose_grid(
+    rows: Sequence[Row],
+    column_titles: Sequence[str],
+    title: str = "",
+    possible_titles: Iterable[str] = (),
+) -> Image:
     """Returns one picture uint8 ``[H, W, 3]`` (RGB) of all rows under each other.
 
     Args:
         rows: each with as many cells as there are columns; at least one cell of all is a picture.
         column_titles: over the columns.
         title: over the whole; "" for none.
+        possible_titles: row titles that other pictures have: room is kept for the widest, so that
+            the columns of all pictures stand at one place.
     """
     assert rows and all(len(row.cells) == len(column_titles) for row in rows), rows
     width = next(cell.shape[1] for row in rows for cell in row.cells if cell is not None)
     heights = [_row_height(row, width) for row in rows]
-    left = max(text_size(row.title, _LABEL_SIZE)[0] for row in rows) + 2 * _MARGIN
+    titles = [*(row.title for row in rows), *possible_titles]
+    left = max(text_size(words, _LABEL_SIZE)[0] for words in titles) + 2 * _MARGIN
     header = text_size("A", _LABEL_SIZE)[1] + _MARGIN
     top = header + (text_size(title, _TITLE_SIZE)[1] + 2 * _MARGIN if title else _MARGIN // 2)
     total_width = left + len(column_titles) * (width + _GAP)
