@@ -74,6 +74,15 @@ def test_interrupted_write_leaves_the_former_checkpoint(checkpoint, monkeypatch)
     assert (checkpoint.parent / "last_checkpoint").read_text() == "model.pth"
 
 
+def test_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    steps = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: steps.append("sync"))
+    monkeypatch.setattr(os, "replace", lambda *paths: (steps.append("name"), replace(*paths)))
+    SafeCheckpointer(Scores(), str(tmp_path)).save("model")
+    assert steps == ["sync", "name", "sync", "name"]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_truncated_checkpoint_is_reported_with_a_way_out(checkpoint, share):
     content = checkpoint.read_bytes()

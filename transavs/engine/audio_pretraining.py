@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from transavs.audio import clip_log_mel, load_waveform
+from transavs.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def read_labelled_examples(
                 "(`sound_labels`): pretraining needs a data set that does, such as demo_ms3_train"
             )
     loader = DataLoader(_ClipExamples(records, num_classes), batch_size=None, num_workers=workers)
-    pairs = list(tqdm(loader, desc="log-mel", unit="clip", total=len(records)))
+    pairs = list(progress_bar(loader, "log-mel", "clip", total=len(records)))
     return LabelledExamples(
         torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
     )
@@ -176,7 +176,7 @@ def pretrain_encoder(
     encoder.train()
     started = time.perf_counter()
     losses: list[float] = []
-    progress = tqdm(range(steps), desc="pretraining", unit="step")
+    progress = progress_bar(range(steps), "pretraining", "step")
     for _ in progress:
         rows = torch.randint(0, len(train.examples), (batch_size,))
         examples, labels = augment(train.examples[rows], train.labels[rows])
@@ -189,7 +189,7 @@ def pretrain_encoder(
         optimizer.step()
         schedule.step()
         losses.append(float(loss))
-        progress.set_postfix(loss=f"{losses[-1]:.3f}")
+        progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     tail = losses[-max(steps // 10, 1) :]
     scores = classification_scores(encoder, head, validation)
     return {

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from tqdm import tqdm
 
 from transavs.audio import load_waveform
 from transavs.data.audio_files import read_pickle_examples
@@ -30,6 +29,7 @@ from transavs.data.image_files import (
     read_mask,
     read_png_size,
 )
+from transavs.utils.progress import progress_bar
 
 ALL_WELL, PROBLEMS, NOTHING_CHECKED = 0, 1, 2
 
@@ -88,7 +88,7 @@ def _report_subset(spec: SubsetSpec, root: str, full: bool) -> int:
         if clips:
             with _noting(problems):
                 records = load_avsbench(spec, root, split.name, check_files=False)
-        progress = tqdm(records, desc=f"  {split.name}", unit="clip", leave=False, disable=None)
+        progress = progress_bar(records, f"  {split.name}", "clip", leave=False, disable=None)
         for record in progress:
             problems.extend(check_record(record, full))
         print(f"  {split.name + ':':<8}{_describe_counts(clips, split.published_clips, records)}")

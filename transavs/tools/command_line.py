@@ -7,17 +7,14 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 import yaml
 from detectron2.config import CfgNode
-from tqdm import tqdm
 
 from transavs.config import setup_cfg
 
 Main = Callable[..., int]
-Item = TypeVar("Item")
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -66,12 +63,6 @@ def read_cfg(config_file: str, opts: Sequence[str]) -> CfgNode:
         # KeyError quotes its message; yacs asserts what it is given on the command line.
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         raise ValueError(f"configuration {config_file} with {list(opts)}: {text}") from error
-
-
-def progress(items: Sequence[Item], doing: str) -> Iterable[Item]:
-    """Returns the items one by one, with a bar on stderr where that is a terminal."""
-    bar: Iterable[Item] = tqdm(items, desc=doing, unit="clip", disable=None)
-    return bar
 
 
 def split_names(text: str) -> list[str]:

@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from transavs.data import AVSDatasetMapper, with_condition
 from transavs.tools import report_page
 from transavs.tools.clip_story import StoryTeller, choose_clips
-from transavs.tools.command_line import command, progress, read_cfg, start_logging, write_text
+from transavs.tools.command_line import command, read_cfg, start_logging, write_text
 from transavs.tools.evaluate_sound import read_results
 from transavs.tools.trained_model import load_records, load_trained_model
 from transavs.tools.visualize import check_cell_width, file_stem, save_picture
+from transavs.utils.progress import progress_bar
 from transavs.visualization import draw_run_curves, draw_score_histogram, read_metrics
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,8 @@ class _Report:
         mapper = AVSDatasetMapper(cfg, is_train=False)
         teller = StoryTeller(model, mapper, dataset, cfg.INPUT.FORMAT)
         scores = [
-            teller.clip_jaccard(record) for record in progress(records, f"looking at {dataset}")
+            teller.clip_jaccard(record)
+            for record in progress_bar(records, f"looking at {dataset}", "clip")
         ]
         chosen = choose_clips(scores, self._clips, self._seed)
         known = [score for score in scores if score is not None]
@@ -140,7 +142,7 @@ class _Report:
         # nobody to exchange with.
         conditions = [name for name in CONDITIONS if name != "shuffled" or len(records) > 1]
         changed = {name: with_condition(records, name, self._seed) for name in conditions}
-        for index, why in progress(chosen, f"drawing {dataset}"):
+        for index, why in progress_bar(chosen, f"drawing {dataset}", "clip"):
             clip_id = records[index]["clip_id"]
             stem = f"{dataset}__{file_stem(clip_id)}"
             parts.append('<div class="clip">')

@@ -12,11 +12,10 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.utils.logger import setup_logger
 
 from transavs.audio import build_audio_encoder
-from transavs.config import setup_cfg
 from transavs.engine.audio_pretraining import pretrain_encoder, read_labelled_examples
+from transavs.tools.command_line import command, read_cfg, start_logging
 
 logger = logging.getLogger("transavs.tools.pretrain_audio")
 
@@ -35,13 +34,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the encoder's weights to ``--output`` and its scores beside them, as ``.json``."""
     args = build_parser().parse_args(argv)
-    setup_logger(name="transavs")
+    start_logging()
     # Weights and freezing are for the training of TransAVS; here the encoder starts fresh.
     overrides = ["MODEL.AUDIO.WEIGHTS", "", "MODEL.AUDIO.FREEZE", "False"]
-    cfg = setup_cfg(args.config_file, [*args.opts, *overrides])
+    cfg = read_cfg(args.config_file, [*args.opts, *overrides])
     classes = _common_classes([*args.train, *args.val])
     torch.manual_seed(args.seed)
     encoder = build_audio_encoder(cfg)

@@ -11,14 +11,14 @@ from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.evaluation import print_csv_format
 from detectron2.utils import comm
 
-from transavs.config import setup_cfg
 from transavs.engine import SafeCheckpointer, Trainer
+from transavs.tools.command_line import command, read_cfg
 from transavs.utils.package_files import find_config
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Trains, or with ``--eval-only`` evaluates, in each of the processes."""
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = read_cfg(args.config_file, args.opts)
     default_setup(cfg, args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
@@ -44,11 +44,12 @@ def _report(results: dict[str, Any]) -> dict[str, Any]:
     return results
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of detectron2's training tools; see ``--help``."""
     args = default_argument_parser().parse_args(argv)
     args.config_file = find_config(args.config_file)
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = read_cfg(args.config_file, args.opts)
     if cfg.MODEL.DEVICE == "cpu":
         # detectron2 chooses NCCL wherever a GPU is visible; on the CPU it must be gloo.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

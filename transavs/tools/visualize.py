@@ -15,8 +15,9 @@ from PIL import Image
 
 from transavs.data import CONDITIONS, AVSDatasetMapper, with_condition
 from transavs.data.avsbench import Record
-from transavs.tools.command_line import command, progress, read_cfg, split_names, start_logging
+from transavs.tools.command_line import command, read_cfg, split_names, start_logging
 from transavs.tools.trained_model import ask, load_records, load_trained_model
+from transavs.utils.progress import progress_bar
 from transavs.visualization import draw_clip
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ def draw_records(cfg: CfgNode, records: Sequence[Record], args: argparse.Namespa
     model = None if args.ground_truth_only else load_trained_model(cfg, args.weights)
     mapper = AVSDatasetMapper(cfg, is_train=False)
     args.output.mkdir(parents=True, exist_ok=True)
-    for record in progress(records, "drawing"):
+    for record in progress_bar(records, "drawing", "clip"):
         clip = mapper(record)
         prediction, queries = None, None
         if model is not None:

@@ -13,8 +13,6 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from transavs.data.demo import manifest as manifests
 from transavs.data.demo.assets import DemoAssets
 from transavs.data.demo.casting import SPLITS, SUBSETS
@@ -28,6 +26,7 @@ from transavs.data.demo.clip_writer import (
 from transavs.data.demo.credits import credits_text
 from transavs.data.demo.layout import SET_FOLDER, metadata_file, objects_file
 from transavs.data.demo.manifest import Clip, Settings
+from transavs.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +109,7 @@ def _write_tables(assets: DemoAssets, root: Path, settings: Settings) -> None:
 def _write_clips(
     assets: DemoAssets, root: Path, seed: int, clips: Sequence[Clip], workers: int, progress: bool
 ) -> None:
-    with tqdm(total=len(clips), unit="clip", desc="Composing", disable=not progress) as bar:
+    with progress_bar(None, "Composing", "clip", len(clips), disable=not progress) as bar:
         if workers == 1 or len(clips) <= _CLIPS_PER_TASK:
             for clip in clips:
                 write_clip(assets, root, seed, *clip)
