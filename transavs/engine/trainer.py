@@ -71,7 +71,12 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
     def train(self) -> OrderedDict[str, Any] | None:
         """Trains to the end; returns the results of the last evaluation, if there was one."""
         self._trainer.data_loader = self.build_train_loader(self.cfg, self.start_iter)
-        TrainerBase.train(self, self.start_iter, self.max_iter)
+        try:
+            TrainerBase.train(self, self.start_iter, self.max_iter)
+        finally:
+            # Ends the loader's workers. Left to the garbage collector, as after Ctrl-C, they are
+            # waited for in vain, five seconds each.
+            self._trainer.reset_data_loader(_NoLoader)
         return self._evaluation[1] if self._evaluation else None
 
     def best_checkpoint(self) -> str | None:

@@ -83,7 +83,7 @@ class SimplePixelDecoder(nn.Module):
 
 @PIXEL_DECODER_REGISTRY.register()
 class FPNPixelDecoder(nn.Module):
-    """Feature pyramid: lateral projections, top-down sums, one convolution a level."""
+    """Feature pyramid: lateral projections, top-down sums, one 3x3 convolution a level."""
 
     def __init__(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
         super().__init__()
@@ -93,9 +93,9 @@ class FPNPixelDecoder(nn.Module):
         self.lateral = nn.ModuleDict(
             {name: _projection(_channels(input_shape, name), channels, norm) for name in names}
         )
-        kernel = node.OUTPUT_KERNEL
+        kernels = {name: node.FINE_KERNEL if name == "res2" else 3 for name in names}
         self.output = nn.ModuleDict(
-            {name: _projection(channels, channels, norm, kernel) for name in names}
+            {name: _projection(channels, channels, norm, kernels[name]) for name in names}
         )
         self.mask_proj = _mask_projection(channels, channels)
 
