@@ -10,6 +10,7 @@ from typing import Any
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.evaluation import print_csv_format
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from transavs.engine import SafeCheckpointer, Trainer
 from transavs.tools.command_line import command, read_cfg
@@ -20,6 +21,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Trains, or with ``--eval-only`` evaluates, in each of the processes."""
     cfg = read_cfg(args.config_file, args.opts)
     default_setup(cfg, args)
+    # detectron2 sets up its own messages alone.
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="transavs")
     if args.eval_only:
         model = Trainer.build_model(cfg)
         SafeCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(
