@@ -21,8 +21,7 @@ DETECTRON2_DATASETS ?= datasets
 export DETECTRON2_DATASETS
 DEMO_OUTPUT := output/demo
 # Keep freed memory instead of giving it back and faulting it in again each step: a tenth faster.
-DEMO_ENVIRONMENT := MALLOC_TOP_PAD_=268435456 MALLOC_MMAP_THRESHOLD_=4294967296 \
-  MALLOC_TRIM_THRESHOLD_=8589934592
+DEMO_ENVIRONMENT := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 
 # pip gives up a silent connection after this many seconds and tries again; a call that fails all
 # the same is made once more, and goes on from the files that are already in pip's cache.

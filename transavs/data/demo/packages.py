@@ -177,7 +177,9 @@ def _unpack(folder: Path, package: DebianPackage, archive: Path) -> UnpackedPack
     folder.mkdir(parents=True, exist_ok=True)
     staging = folder / f".{target.name}.{os.getpid()}"
     logger.info("Unpacking %s", archive.name)
-    reason = _run(["dpkg-deb", "-x", str(archive.resolve()), str(staging)], folder, None)
+    # The command runs in `folder`, to which a relative path would be relative once more.
+    paths = [str(archive.resolve()), str(staging.resolve())]
+    reason = _run(["dpkg-deb", "-x", *paths], folder, None)
     if reason:
         shutil.rmtree(staging, ignore_errors=True)
         raise AssetsUnavailable(f"dpkg-deb cannot unpack {archive} ({reason})")
