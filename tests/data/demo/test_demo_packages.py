@@ -74,6 +74,14 @@ def test_downloads_once(tmp_path: Path, machine: Machine) -> None:
     assert len(list((tmp_path / "cache/unpacked").iterdir())) == 1
 
 
+def test_a_relative_cache(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    unpacked = provide_packages(Path("data/cache"), packages=[PACKAGE])["toys"]
+    assert (unpacked.folder / "content").read_bytes() == CONTENT
+
+
 def test_given_folder_needs_no_apt(tmp_path: Path, machine: Machine) -> None:
     (machine.programs / "apt-get").unlink()
     given = tmp_path / "given"
