@@ -1,0 +1,182 @@
+"""train_net: one process and two, evaluation alone, Ctrl-C and --resume, answers to mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+
+from transavs.tools import train_net
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def surroundings_as_before(monkeypatch):
+    """The command hides the GPUs from detectron2, for the whole process."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture
+def reports(monkeypatch) -> list[dict]:
+    """The scores that the command prints."""
+    found: list[dict] = []
+    monkeypatch.setattr(train_net, "print_csv_format", found.append)
+    return found
+
+
+def words(folder: Path, *opts: object, config: str = "s4_R101.yaml", flags=()) -> list[str]:
+    """The command line of a tiny training into ``folder``."""
+    options = [*tiny_models.TINY, "SOLVER.MAX_ITER", 3, "OUTPUT_DIR", folder, *opts]
+    return ["--config-file", config, "--num-gpus", "1", *flags, *map(str, options)]
+
+
+def logged(folder: Path) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for line in (folder / "metrics.json").read_text().splitlines():
+        values |= json.loads(line)
+    return values
+
+
+def test_train_then_eval_only_repeats_the_score(datasets_env, tmp_path, reports):
+    folder = tmp_path / "run"
+    assert train_net.main(words(folder, "TEST.EVAL_PERIOD", 1)) == 0
+    for name in ("config.yaml", "log.txt", "metrics.json", "model_final.pth", "model_best.pth"):
+        assert (folder / name).is_file(), name
+    assert train_net.main(
+        words(tmp_path / "again", "MODEL.WEIGHTS", folder / "model_best.pth", flags=["--eval-only"])
+    ) == 0  # fmt: skip
+    trained, repeated = reports
+    assert trained["avs"] == pytest.approx(repeated["avs"], nan_ok=True, abs=0)
+    assert trained["avs"]["clips"] == 1
+    # The library's own messages are in the log, too.
+    assert "Best avs/M_J so far" in (folder / "log.txt").read_text()
+    # --resume evaluates the last checkpoint instead.
+    assert train_net.main(words(folder, flags=["--eval-only", "--resume"])) == 0
+
+
+def test_without_test_sets_nothing_is_reported(datasets_env, tmp_path, reports):
+    assert train_net.main(words(tmp_path / "run", "DATASETS.TEST", "()")) == 0
+    assert reports == []
+
+
+def test_two_processes_train_like_one(datasets_env, tmp_path):
+    """The same global batches; sums in another order differ in their last digits."""
+    # Group norm refuses the single value a channel that one clip of 32 pixels leaves at stride 32.
+    options = ("TEST.EVAL_PERIOD", 2, "INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.CROP.SIZE", "[64,64]")
+    assert train_net.main(words(tmp_path / "one", *options)) == 0
+    command = words(tmp_path / "two", *options)
+    command[command.index("--num-gpus") + 1] = "2"
+    assert train_net.main(["--dist-url", "auto", *command]) == 0
+    first, second = logged(tmp_path / "one"), logged(tmp_path / "two")
+    for name in first:
+        if "loss" in name:
+            assert second[name] == pytest.approx(first[name], rel=1e-4, abs=1e-5), name
+    assert second["avs/clips"] == 1
+    states = [torch.load(tmp_path / name / "model_final.pth")["model"] for name in ("one", "two")]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        # The parameters moved by up to 0.003; 1e-5 is the largest difference seen.
+        torch.testing.assert_close(states[1][name], value, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_and_resume(datasets_env, tmp_path, reports):
+    folder = tmp_path / "run"
+    endless = words(folder, "SOLVER.MAX_ITER", 100000, "DATALOADER.NUM_WORKERS", 2)
+    printed, logged_losses = tmp_path / "printed.txt", folder / "metrics.json"
+    with printed.open("w") as stdout:
+        process = subprocess.Popen(
+            [sys.executable, "tools/train_net.py", *endless],
+            cwd=REPOSITORY,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while not (logged_losses.exists() and logged_losses.stat().st_size):
+            assert process.poll() is None and time.monotonic() < deadline, printed.read_text()
+            time.sleep(0.2)
+        # A terminal sends it to every process of the group.
+        os.killpg(process.pid, signal.SIGINT)
+        started = time.monotonic()
+        process.wait(60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    output = printed.read_text()
+    assert process.returncode == 130, output
+    assert time.monotonic() - started < 20
+    assert output.count("Stopping after this step") == 1
+    assert "The same command with --resume continues from here" in output
+    assert "Traceback" not in output
+    name = (folder / "last_checkpoint").read_text()
+    iteration = torch.load(folder / name)["iteration"]
+    assert iteration >= 19 and name == f"model_{iteration:07d}.pth"
+    assert train_net.main(words(folder, "SOLVER.MAX_ITER", iteration + 3, flags=["--resume"])) == 0
+    assert f"Starting training from iteration {iteration + 1}" in (folder / "log.txt").read_text()
+    assert (folder / "model_final.pth").is_file()
+
+
+def error_of(capsys, arguments: list[str]) -> str:
+    assert train_net.main(arguments) == 2
+    written = capsys.readouterr().err
+    assert "train_net: error: " in written
+    return written.split("train_net: error: ")[-1]
+
+
+def test_checkpoint_of_another_number_of_queries(datasets_env, tmp_path, capsys):
+    model = tiny_models.tiny_model("MODEL.TRANSAVS.NUM_QUERIES", 4)
+    torch.save({"model": model.state_dict()}, tmp_path / "four.pth")
+    for flags in (["--eval-only"], []):
+        message = error_of(
+            capsys,
+            words(
+                tmp_path / "run", "MODEL.WEIGHTS", tmp_path / "four.pth",
+                config="s4_R50.yaml", flags=flags,
+            ),
+        )  # fmt: skip
+        assert "query_generator.time_mixture (file [4, 5], model [5, 5])" in message
+        assert "MODEL.TRANSAVS.NUM_QUERIES" in message
+
+
+def test_broken_and_missing_checkpoints(datasets_env, tmp_path, capsys):
+    (tmp_path / "half.pth").write_bytes(b"PK\x03\x04 half a file")
+    for name, message in (("half.pth", "not a checkpoint"), ("no.pth", "no checkpoint at")):
+        command = words(tmp_path / "run", "MODEL.WEIGHTS", tmp_path / name, flags=["--eval-only"])
+        assert message in error_of(capsys, command)
+
+
+def test_mistakes_in_the_configuration(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert "near it: MODEL.TRANSAVS.NUM_QUERIES" in error_of(
+        capsys, words(folder, "MODEL.TRANSAVS.NUM_QUERYS", 3)
+    )
+    assert "odd number of words" in error_of(capsys, words(folder, "SEED"))
+    assert "no config file" in error_of(capsys, words(folder, config="s5_R101.yaml"))
+    assert "needs a GPU" in error_of(capsys, words(folder, "SOLVER.AMP.ENABLED", True))
+
+
+def test_no_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nowhere"))
+    assert str(tmp_path / "nowhere") in error_of(capsys, words(tmp_path / "run"))
+
+
+def test_missing_sound_is_found_before_training(datasets_env, tmp_path, capsys):
+    sounds = sorted((datasets_env / "Single-source").rglob("train/*/*.wav"))
+    sounds[0].unlink()
+    message = error_of(capsys, words(tmp_path / "run"))
+    assert sounds[0].name in message
+    assert not list((tmp_path / "run").glob("*.pth"))
+
+
+def test_batch_that_the_processes_cannot_share(datasets_env, tmp_path):
+    command = words(tmp_path / "run", "SOLVER.IMS_PER_BATCH", 0)
+    assert train_net.main(command) == 2
