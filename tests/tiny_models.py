@@ -41,6 +41,16 @@ TINY = (
     "DATALOADER.NUM_WORKERS", "0",
 )  # fmt: skip
 
+#: In place of the ResNet, a Swin of five blocks.
+TINY_SWIN = (
+    "MODEL.BACKBONE.NAME", "build_swin_backbone",
+    "MODEL.SWIN.PRETRAIN_IMG_SIZE", "32",
+    "MODEL.SWIN.EMBED_DIM", "8",
+    "MODEL.SWIN.DEPTHS", "[1,1,2,1]",
+    "MODEL.SWIN.NUM_HEADS", "[1,1,2,2]",
+    "MODEL.SWIN.WINDOW_SIZE", "4",
+)  # fmt: skip
+
 
 def tiny_cfg(*opts: object, config: str = "s4_R50.yaml") -> CfgNode:
     """Returns a shipped configuration made tiny, with further ``KEY VALUE`` overrides."""

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.backbone.swin import SwinTransformer
 from torch import Tensor, nn
 
+from transavs.modeling.pixel_decoder import needed_features
+
 logger = logging.getLogger(__name__)
 
 # The four maps that pixel decoders read, by stride.
@@ -25,39 +28,49 @@ _FEATURE_NAMES = {4: "res2", 8: "res3", 16: "res4", 32: "res5"}
 
 
 class SwinBackbone(Backbone):
-    """detectron2's Swin transformer under the names and strides of a ResNet: res2 to res5."""
+    """detectron2's Swin transformer under the names and strides of a ResNet: res2 to res5.
 
-    def __init__(self, swin: SwinTransformer) -> None:
+    Args:
+        swin: built with the outputs of ``stages``.
+        stages: 0 for res2 to 3 for res5.
+    """
+
+    def __init__(self, swin: SwinTransformer, stages: Sequence[int] = (0, 1, 2, 3)) -> None:
         super().__init__()
         self.swin = swin
-        self._out_features = list(_FEATURE_NAMES.values())
-        self._out_feature_strides = {name: stride for stride, name in _FEATURE_NAMES.items()}
+        self._stages = {f"res{stage + 2}": stage for stage in stages}
+        self._out_features = list(self._stages)
+        self._out_feature_strides = {name: 4 << stage for name, stage in self._stages.items()}
         self._out_feature_channels = {
-            f"res{index + 2}": channels for index, channels in enumerate(swin.num_features)
+            name: swin.num_features[stage] for name, stage in self._stages.items()
         }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns res2 to res5 of images ``[N, 3, H, W]``."""
+        """Returns the features of images ``[N, 3, H, W]``."""
         features = self.swin(images)
-        return {f"res{index + 2}": features[f"p{index}"] for index in range(len(features))}
+        return {name: features[f"p{stage}"] for name, stage in self._stages.items()}
 
 
 @BACKBONE_REGISTRY.register()
 def build_swin_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """Returns the Swin transformer of ``MODEL.SWIN.*``."""
     node = cfg.MODEL.SWIN
-    return SwinBackbone(
-        SwinTransformer(
-            pretrain_img_size=node.PRETRAIN_IMG_SIZE,
-            in_chans=input_shape.channels,
-            embed_dim=node.EMBED_DIM,
-            depths=node.DEPTHS,
-            num_heads=node.NUM_HEADS,
-            window_size=node.WINDOW_SIZE,
-            drop_path_rate=node.DROP_PATH_RATE,
-            use_checkpoint=node.USE_CHECKPOINT,
-        )
+    # Every output has a norm of its own. One that is not read would get no gradient, and training
+    # with several processes would stop there.
+    needed = needed_features(cfg)
+    stages = [stage for stage, name in enumerate(_FEATURE_NAMES.values()) if name in needed]
+    swin = SwinTransformer(
+        pretrain_img_size=node.PRETRAIN_IMG_SIZE,
+        in_chans=input_shape.channels,
+        embed_dim=node.EMBED_DIM,
+        depths=node.DEPTHS,
+        num_heads=node.NUM_HEADS,
+        window_size=node.WINDOW_SIZE,
+        drop_path_rate=node.DROP_PATH_RATE,
+        use_checkpoint=node.USE_CHECKPOINT,
+        out_indices=stages,
     )
+    return SwinBackbone(swin, stages)
 
 
 class TimmBackbone(Backbone):
@@ -170,11 +183,21 @@ def rename_efficientnet_lite(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _read_state_dict(path: str) -> dict[str, Tensor]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"MODEL.TIMM.WEIGHTS: no such file: {path}")
-    if path.endswith(".safetensors"):
-        from safetensors.torch import load_file
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
 
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each format has exceptions of its own
+        raise ValueError(
+            f"MODEL.TIMM.WEIGHTS: cannot read {path} as tensors ({error}); fetch it again"
+        ) from error
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"MODEL.TIMM.WEIGHTS: expected a dictionary of tensors in {path}, got "
+            f"{type(state).__name__}"
+        )
     for wrapper in ("model", "state_dict"):
         if isinstance(state.get(wrapper), dict):
             state = state[wrapper]

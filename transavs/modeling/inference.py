@@ -25,11 +25,11 @@ def argmax_masks(
         ``(mask, score)``: bool ``[H, W]``, and float32 ``[H, W]`` in [0, 1], the winner's
         ``p m`` (0 where no query sounds).
     """
-    size = mask_logits.shape[-2:]
-    if len(mask_logits) == 0:
-        return mask_logits.new_zeros(size, dtype=torch.bool), mask_logits.new_zeros(size)
-    confidence = class_logits.float().softmax(-1)[:, :-1].amax(-1)
     probs = mask_logits.float().sigmoid()
+    if len(probs) == 0:
+        size = probs.shape[-2:]
+        return probs.new_zeros(size, dtype=torch.bool), probs.new_zeros(size)
+    confidence = class_logits.float().softmax(-1)[:, :-1].amax(-1)
     score, winner = (confidence[:, None, None] * probs).max(0)
     return probs.gather(0, winner[None])[0] > threshold, score
 
@@ -63,9 +63,10 @@ def resize_logits(
         size: (H, W) of the frame within it, at the top left.
         output: (height, width) wanted.
     """
+    logits = logits.float()
     if len(logits) == 0:
         return logits.new_zeros((0, *output))
-    logits = F.interpolate(logits[None].float(), padded, mode="bilinear", align_corners=False)
+    logits = F.interpolate(logits[None], padded, mode="bilinear", align_corners=False)
     logits = logits[..., : size[0], : size[1]]
     if output != size:
         logits = F.interpolate(logits, output, mode="bilinear", align_corners=False)

@@ -91,7 +91,7 @@ class TransAVS(nn.Module):
         self.inference_rule = inference_rule
         self.mask_threshold = mask_threshold
         if freeze_backbone:
-            backbone.requires_grad_(False)
+            self.backbone.requires_grad_(False).eval()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -159,6 +159,11 @@ class TransAVS(nn.Module):
             In training a dict of weighted losses. In evaluation, for each clip,
             ``{"masks": bool [F, height, width], "scores": float32 [F, height, width]}``.
         """
+        if not self.training and len({clip["frames"].shape[-2:] for clip in clips}) > 1:
+            # Padding would reach the norms and the attention: no answer may depend on neighbours.
+            return [self([clip])[0] for clip in clips]
+        for clip in clips:
+            _check_input(clip)
         seconds = [_frame_seconds(clip) for clip in clips]
         images, sizes = self._preprocess(clips)
         outputs = self._predict(images, [clip["audio"] for clip in clips], seconds)
@@ -268,6 +273,19 @@ def build_criterion(cfg: CfgNode) -> SetCriterion:
         focal_gamma=node.FOCAL_GAMMA,
         no_object_weight=node.NO_OBJECT_WEIGHT,
     )
+
+
+def _check_input(clip: dict[str, Any]) -> None:
+    """Raises ValueError for what would come out as masks of nothing, without a word."""
+    frames, audio = clip["frames"], clip["audio"]
+    name = clip.get("clip_id", "")
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3:
+        raise ValueError(
+            f"clip {name!r}: expected frames uint8 [F, 3, H, W], got {frames.dtype} "
+            f"{list(frames.shape)}"
+        )
+    if not torch.isfinite(audio).all():
+        raise ValueError(f"clip {name!r}: the log-mel examples hold NaN or infinite values")
 
 
 def _frame_seconds(clip: dict[str, Any]) -> Tensor:

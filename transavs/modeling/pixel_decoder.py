@@ -6,7 +6,7 @@ the masks. That is SimplePixelDecoder; the other two are the usual choices of th
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,8 @@ from transavs.structures import PixelFeatures
 PIXEL_DECODER_REGISTRY = Registry("PIXEL_DECODER")
 PIXEL_DECODER_REGISTRY.__doc__ = """
 Pixel decoders, called as ``decoder(cfg, input_shape)`` and then with a dict of features
-``{"res2": [N, C_v, H/4, W/4], ... "res5"}``; they return :class:`PixelFeatures`.
+``{"res2": [N, C_v, H/4, W/4], ... "res5"}``; they return :class:`PixelFeatures`. One that does not
+read all four features says so in an attribute ``needed_features``.
 """
 
 # Coarse to fine: f_1, f_2, f_3 at strides 32, 16 and 8.
@@ -31,7 +32,23 @@ _MEMORY_FEATURES = ("res5", "res4", "res3")
 
 def build_pixel_decoder(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
     """Returns the pixel decoder ``MODEL.PIXEL_DECODER.NAME``."""
-    return PIXEL_DECODER_REGISTRY.get(cfg.MODEL.PIXEL_DECODER.NAME)(cfg, input_shape)
+    decoder: nn.Module = _registered(cfg)(cfg, input_shape)
+    return decoder
+
+
+def needed_features(cfg: CfgNode) -> tuple[str, ...]:
+    """Returns the names of the features that the configured pixel decoder reads."""
+    every = (*_MEMORY_FEATURES, "res2")
+    names: tuple[str, ...] = getattr(_registered(cfg), "needed_features", every)
+    return names
+
+
+def _registered(cfg: CfgNode) -> Any:
+    name = cfg.MODEL.PIXEL_DECODER.NAME
+    if name not in PIXEL_DECODER_REGISTRY:
+        known = ", ".join(sorted(known for known, _ in PIXEL_DECODER_REGISTRY))
+        raise ValueError(f"MODEL.PIXEL_DECODER.NAME must be one of {known}, got {name!r}")
+    return PIXEL_DECODER_REGISTRY.get(name)
 
 
 def _projection(in_channels: int, channels: int, norm: str, kernel: int = 1) -> nn.Sequential:
@@ -58,14 +75,15 @@ def _mask_projection(in_channels: int, channels: int) -> nn.Conv2d:
 class SimplePixelDecoder(nn.Module):
     """The paper's letter: projections of f_1, f_2, f_3, and f_3 upsampled to stride 4."""
 
+    needed_features = _MEMORY_FEATURES
+
     def __init__(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
         super().__init__()
         channels, norm = cfg.MODEL.TRANSAVS.HIDDEN_DIM, cfg.MODEL.PIXEL_DECODER.NORM
+        # Maps that a short query decoder never comes to would have projections without gradient.
+        names = _MEMORY_FEATURES[: cfg.MODEL.TRANSAVS.DECODER_LAYERS]
         self.memory_proj = nn.ModuleDict(
-            {
-                name: _projection(_channels(input_shape, name), channels, norm)
-                for name in _MEMORY_FEATURES
-            }
+            {name: _projection(_channels(input_shape, name), channels, norm) for name in names}
         )
         finest = _channels(input_shape, _MEMORY_FEATURES[-1])
         # The norm brings backbones of any scale to the same first mask logits.
@@ -74,7 +92,7 @@ class SimplePixelDecoder(nn.Module):
 
     def forward(self, features: dict[str, Tensor]) -> PixelFeatures:
         """Returns the maps and the per-pixel embedding of the features of N frames."""
-        memory = [self.memory_proj[name](features[name]) for name in _MEMORY_FEATURES]
+        memory = [proj(features[name]) for name, proj in self.memory_proj.items()]
         finest = self.mask_proj(self.mask_norm(features[_MEMORY_FEATURES[-1]]))
         # A 1x1 convolution and bilinear upsampling commute: W_2 first is four times cheaper.
         upsampled = F.interpolate(finest, scale_factor=2, mode="bilinear", align_corners=False)

@@ -1,0 +1,92 @@
+"""The argmax rule (Eq. 14, 15) and the semantic sum against loops over pixels."""
+
+import numpy as np
+import pytest
+import torch
+
+from transavs.modeling.inference import (
+    argmax_masks,
+    resize_logits,
+    semantic_sum_masks,
+    sounding_queries,
+)
+
+
+def softmax(rows: np.ndarray) -> np.ndarray:
+    powers = np.exp(rows - rows.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def naive_argmax(class_logits, mask_logits, threshold) -> tuple[np.ndarray, np.ndarray]:
+    probs = softmax(class_logits.double().numpy())
+    masks = 1 / (1 + np.exp(-mask_logits.double().numpy()))
+    height, width = masks.shape[1:]
+    chosen, scores = np.zeros((height, width), bool), np.zeros((height, width))
+    for row in range(height):
+        for column in range(width):
+            winner = None
+            for query in range(len(probs)):
+                label = probs[query].argmax()
+                if label == probs.shape[1] - 1:  # no object: does not compete
+                    continue
+                score = probs[query, label] * masks[query, row, column]
+                if winner is None or score > scores[row, column]:
+                    winner, scores[row, column] = query, score
+            if winner is not None:
+                chosen[row, column] = masks[winner, row, column] > threshold
+    return chosen, scores
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("threshold", [0.5, 0.3])
+def test_argmax_rule_equals_a_loop_over_pixels(classes, threshold):
+    class_logits, mask_logits = 2 * torch.randn(6, classes + 1), 3 * torch.randn(6, 5, 7)
+    kept = sounding_queries(class_logits)
+    assert 0 < kept.sum() < 6
+    mask, score = argmax_masks(class_logits[kept], mask_logits[kept], threshold)
+    expected_mask, expected_score = naive_argmax(class_logits, mask_logits, threshold)
+    np.testing.assert_array_equal(mask.numpy(), expected_mask)
+    np.testing.assert_allclose(score.numpy(), expected_score, atol=1e-6)
+    assert mask.dtype == torch.bool and score.dtype == torch.float32
+
+
+def test_winner_decides_even_where_another_mask_is_higher():
+    # p = 0.9, m = 0.45 scores 0.405 and beats p = 0.6, m = 0.65 (0.39): its mask is below 0.5.
+    probs = torch.tensor([[0.9, 0.1], [0.6, 0.4]])
+    masks = torch.tensor([[[0.45]], [[0.65]]])
+    mask, score = argmax_masks(probs.log(), masks.logit(), 0.5)
+    assert not mask[0, 0] and score[0, 0] == pytest.approx(0.405)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_sounding_query_gives_an_empty_mask(dtype):
+    none = torch.zeros(0, 2, dtype=dtype), torch.zeros(0, 3, 4, dtype=dtype)
+    for rule in (argmax_masks, semantic_sum_masks):
+        mask, score = rule(*none, 0.5)
+        assert mask.shape == score.shape == (3, 4)
+        assert mask.dtype == torch.bool and not mask.any()
+        assert score.dtype == torch.float32 and (score == 0).all()
+
+
+def test_semantic_sum_equals_a_loop():
+    class_logits, mask_logits = torch.randn(5, 3), torch.randn(5, 4, 6)
+    mask, score = semantic_sum_masks(class_logits, mask_logits, 0.5)
+    probs = softmax(class_logits.double().numpy())
+    total = np.zeros((4, 6))
+    for query in range(5):
+        total += (1 - probs[query, -1]) / (1 + np.exp(-mask_logits[query].double().numpy()))
+    np.testing.assert_allclose(score.numpy(), total.clip(max=1), atol=1e-6)
+    np.testing.assert_array_equal(mask.numpy(), total > 0.5)
+
+
+def test_resizing_takes_the_padding_off():
+    # A frame of 32 x 48 in a padded one of 64 x 64, at stride 4; columns tell where they are.
+    logits = torch.arange(16.0).expand(2, 16, 16)
+    resized = resize_logits(logits, (64, 64), (32, 48), (32, 48))
+    assert resized.shape == (2, 32, 48)
+    # Pixel x lies at (x + 0.5) / 4 - 0.5 in cells of stride 4.
+    places = ((torch.arange(48) + 0.5) / 4 - 0.5).clamp(min=0)
+    torch.testing.assert_close(resized, places.expand(2, 32, 48))
+    assert resize_logits(logits, (64, 64), (32, 48), (20, 30)).shape == (2, 20, 30)
+    empty = resize_logits(logits[:0].bfloat16(), (64, 64), (32, 48), (20, 30))
+    assert empty.shape == (0, 20, 30) and empty.dtype == torch.float32
