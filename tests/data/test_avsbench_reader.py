@@ -207,3 +207,16 @@ def test_equal_trees_are_equal_bytes(tmp_path: Path) -> None:
         for name in record_files(record):
             twin = name.replace(str(first), str(second))
             assert Path(name).read_bytes() == Path(twin).read_bytes()
+
+
+def test_classes_file_fixes_the_labels(demo_root: Path) -> None:
+    data = demo_root / "transavs_demo/Multi-sources/ms3_data"
+    heard = load_sound_classes(DEMO_MS3, str(demo_root))
+    (data / "classes.json").write_text(json.dumps(["aardvark", *heard]))
+    assert load_sound_classes(DEMO_MS3, str(demo_root)) == ["aardvark", *heard]
+    labels = load_avsbench(DEMO_MS3, str(demo_root), "test")[0]["sound_labels"]
+    assert all(1 <= label <= len(heard) for second in labels for label in second)
+    for content, words in (("{", "JSON list"), ('"dog"', "JSON list"), ("[]", "lacks")):
+        (data / "classes.json").write_text(content)
+        with pytest.raises(ValueError, match=f"classes.json.*{words}"):
+            load_avsbench(DEMO_MS3, str(demo_root), "test")

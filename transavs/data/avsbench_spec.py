@@ -40,6 +40,8 @@ S4_CATEGORIES = (
 
 DEMO_FOLDER = "transavs_demo"
 OBJECTS_FILE_NAME = "objects.json"
+# Beside it: the list of class names, in the order of their labels.
+CLASSES_FILE_NAME = "classes.json"
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class SubsetSpec:
         clip_seconds: seconds of a clip, which is also its number of frames (T).
         splits: facts of each split.
         sound_classes: what can be heard; () where the subset does not say. Sets with an objects
-            file name theirs in that file.
+            file name theirs in ``classes.json`` beside it.
     """
 
     name: str

@@ -2,6 +2,8 @@
 
 Form: ``{clip_id: {"objects": [{"id": 1, "class": "dog", "sounding": [true, false, ...]}, ...]}}``
 with one value of ``sounding`` a second. Further keys (where a picture came from) are not read.
+``classes.json`` beside it lists the class names, so that a label means the same in all sets that
+are composed of the same classes, however few of them are heard.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from transavs.data.avsbench_spec import SubsetSpec
+from transavs.data.avsbench_spec import CLASSES_FILE_NAME, SubsetSpec
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class ObjectsFile:
             try:
                 clips = json.load(file)
                 heard = {
-                    item["class"]
+                    str(item["class"])
                     for clip in clips.values()
                     for item in clip["objects"]
                     if any(item["sounding"])
@@ -46,7 +48,7 @@ class ObjectsFile:
                     f"{path}: expected {{clip: {{'objects': [{{'id', 'class', 'sounding'}}]}}}}, "
                     f"got {type(error).__name__}: {error}"
                 ) from error
-        return cls(path, clips, tuple(sorted(heard)))
+        return cls(path, clips, _read_classes(data_folder, heard))
 
     def describe(self, clip_id: str, clip_seconds: int) -> dict[str, list[list[int]]]:
         """Returns ``sounding_objects`` and ``sound_labels`` of a clip."""
@@ -67,3 +69,21 @@ class ObjectsFile:
             "sounding_objects": [[item["id"] for item in now] for now in sounding],
             "sound_labels": [sorted(now) for now in labels],
         }
+
+
+def _read_classes(data_folder: str, heard: set[str]) -> tuple[str, ...]:
+    """Returns the classes of the set; those that are heard, in order, where no file lists them."""
+    path = os.path.join(data_folder, CLASSES_FILE_NAME)
+    if not os.path.isfile(path):
+        return tuple(sorted(heard))
+    with open(path, encoding="utf-8") as file:
+        try:
+            classes = json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{path}: expected a JSON list of class names ({error})") from error
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"{path}: expected a JSON list of class names, got {classes!r}")
+    unlisted = sorted(heard - set(classes))
+    if unlisted:
+        raise ValueError(f"{path} lacks classes that are heard: {', '.join(unlisted)}")
+    return tuple(classes)

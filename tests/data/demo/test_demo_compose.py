@@ -69,7 +69,7 @@ def test_single_source_layout(data_root: Path) -> None:
     header, *rows = read_table(base / "s4_meta_data.csv")
     assert header == ["name", "start", "category", "split"]
     assert [row[3] for row in rows] == ["train"] * 2 + ["val"] + ["test"] * 2 + ["unseen"]
-    expected = {"s4_meta_data.csv", "s4_data/objects.json"}
+    expected = {"s4_meta_data.csv", "s4_data/objects.json", "s4_data/classes.json"}
     for name, _, category, split in rows:
         place = f"{split}/{category}/{name}"
         expected.add(f"s4_data/audio_wav/{place}.wav")
@@ -86,7 +86,7 @@ def test_multi_source_layout(data_root: Path) -> None:
     base = data_root / "transavs_demo/Multi-sources"
     header, *rows = read_table(base / "ms3_meta_data.csv")
     assert header == ["vid", "split"]
-    expected = {"ms3_meta_data.csv", "ms3_data/objects.json"}
+    expected = {"ms3_meta_data.csv", "ms3_data/objects.json", "ms3_data/classes.json"}
     for name, split in rows:
         expected.add(f"ms3_data/audio_wav/{split}/{name}.wav")
         for k in range(1, 6):

@@ -24,7 +24,7 @@ from transavs.data.demo.clip_writer import (
     write_file,
 )
 from transavs.data.demo.credits import credits_text
-from transavs.data.demo.layout import SET_FOLDER, metadata_file, objects_file
+from transavs.data.demo.layout import SET_FOLDER, classes_file, metadata_file, objects_file
 from transavs.data.demo.manifest import Clip, Settings
 from transavs.utils.progress import progress_bar
 
@@ -104,6 +104,8 @@ def _write_tables(assets: DemoAssets, root: Path, settings: Settings) -> None:
         writer.writerows(rows)
         write_file(root / metadata_file(subset), table.getvalue().encode())
         write_file(root / objects_file(subset), json.dumps(objects).encode())
+        names = sorted(each.name for each in assets.classes)
+        write_file(root / classes_file(subset), json.dumps(names).encode())
 
 
 def _write_clips(

@@ -56,6 +56,11 @@ def objects_file(subset: str) -> Path:
     return data_folder(subset) / "objects.json"
 
 
+def classes_file(subset: str) -> Path:
+    """Path of the list of class names, in the order of their labels."""
+    return data_folder(subset) / "classes.json"
+
+
 def most_clips(split: str) -> int:
     """How many clips of a split can be numbered."""
     return len(_CLIP_NUMBERS[split])

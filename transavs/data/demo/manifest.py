@@ -16,7 +16,13 @@ from typing import Any
 
 from transavs.data.demo.casting import SPLITS, SUBSETS, DemoClass
 from transavs.data.demo.clip_writer import TEMPORARY_SUFFIX, files_of_clip, write_file
-from transavs.data.demo.layout import SET_FOLDER, metadata_file, most_clips, objects_file
+from transavs.data.demo.layout import (
+    SET_FOLDER,
+    classes_file,
+    metadata_file,
+    most_clips,
+    objects_file,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +168,7 @@ def tables_exist(root: Path) -> bool:
     """True if the csv files, the object descriptions and the credits are there."""
     tables = [metadata_file(subset) for subset in SUBSETS]
     tables += [objects_file(subset) for subset in SUBSETS]
+    tables += [classes_file(subset) for subset in SUBSETS]
     return all((root / path).is_file() for path in (*tables, Path(CREDITS)))
 
 
