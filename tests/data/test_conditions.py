@@ -43,6 +43,14 @@ def test_silence() -> None:
         assert record["sound_labels"] == [[]] * 5
 
 
+def test_noise_is_another_in_each_clip_and_the_same_again() -> None:
+    noisy = with_condition(make_records(3), "noise", seed=4)
+    assert [record["audio_condition"] for record in noisy] == ["noise"] * 3
+    assert len({record["audio_seed"] for record in noisy}) == 3
+    assert noisy == with_condition(make_records(3), "noise", seed=4)
+    assert noisy[0]["sound_labels"] == [[]] * 5
+
+
 @pytest.mark.parametrize("count", [2, 3, 4, 17])
 def test_shuffled_is_a_derangement(count: int) -> None:
     for seed in range(10):
@@ -76,5 +84,5 @@ def test_records_without_sound_labels_get_none() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match="at least 2 clips, got 1"):
         with_condition(make_records(1), "shuffled")
-    with pytest.raises(ValueError, match="original, silence, shuffled, got 'noise'"):
-        with_condition(make_records(2), "noise")
+    with pytest.raises(ValueError, match="original, silence, noise, shuffled, got 'whispers'"):
+        with_condition(make_records(2), "whispers")

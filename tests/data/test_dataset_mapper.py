@@ -11,7 +11,7 @@ import soundfile
 import torch
 from detectron2.config import CfgNode, get_cfg
 
-from transavs.audio import SILENCE_LOG_MEL, clip_log_mel
+from transavs.audio import SAMPLE_RATE_HZ, SILENCE_LOG_MEL, clip_log_mel, white_noise
 from transavs.config import add_transavs_config
 from transavs.data.avsbench import load_avsbench
 from transavs.data.avsbench_spec import DEMO_MS3, DEMO_S4, MS3, S4
@@ -281,9 +281,15 @@ def test_silence_and_shuffled_sound(avsbench_root: Path) -> None:
         assert torch.equal(map_clip(record)["audio"], clip_log_mel(torch.zeros(80000), 5))
 
 
+def test_noise_has_one_front_end_with_all_sounds(ms3: dict) -> None:
+    clip = map_clip({**ms3, "audio_condition": "noise", "audio_seed": 7})
+    noise = white_noise(5 * SAMPLE_RATE_HZ, 7)
+    assert torch.equal(clip["audio"], clip_log_mel(noise, 5))
+
+
 def test_unknown_audio_condition(ms3: dict) -> None:
-    with pytest.raises(ValueError, match="'original' or 'silence', got 'noise'"):
-        map_clip({**ms3, "audio_condition": "noise"})
+    with pytest.raises(ValueError, match="'silence' or 'noise', got 'whispers'"):
+        map_clip({**ms3, "audio_condition": "whispers"})
 
 
 def test_log_mel_pickles(ms3: dict, tmp_path: Path) -> None:

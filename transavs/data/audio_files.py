@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from transavs.audio import SAMPLE_RATE_HZ, clip_log_mel, load_waveform
+from transavs.audio import SAMPLE_RATE_HZ, clip_log_mel, load_waveform, white_noise
 from transavs.utils.safe_pickle import read_log_mel_pickle
 
 # The examples of a clip of 5 s are 123 kB: at most 250 MB in each worker.
@@ -52,6 +52,11 @@ def read_pickle_examples(path: str, clip_seconds: int) -> Tensor:
 def silent_examples(clip_seconds: int) -> Tensor:
     """Returns the log-mel examples float32 ``[T, 1, 96, 64]`` of digital silence."""
     return clip_log_mel(torch.zeros(clip_seconds * SAMPLE_RATE_HZ), clip_seconds)
+
+
+def noise_examples(clip_seconds: int, seed: int) -> Tensor:
+    """Returns the log-mel examples float32 ``[T, 1, 96, 64]`` of seeded white noise."""
+    return clip_log_mel(white_noise(clip_seconds * SAMPLE_RATE_HZ, seed), clip_seconds)
 
 
 @lru_cache(maxsize=_REMEMBERED_CLIPS)

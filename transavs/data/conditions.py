@@ -22,6 +22,15 @@ def _silence(records: Sequence[Record], seed: int) -> list[Record]:
     return [_with_audio(record, {}, audio_condition="silence") for record in records]
 
 
+def _noise(records: Sequence[Record], seed: int) -> list[Record]:
+    """Gives clips white noise, another one each; the mapper puts it in the waveform's place."""
+    seeds = np.random.SeedSequence(seed).generate_state(len(records))
+    return [
+        _with_audio(record, {}, audio_condition="noise", audio_seed=int(own))
+        for record, own in zip(records, seeds, strict=True)
+    ]
+
+
 def _shuffled(records: Sequence[Record], seed: int) -> list[Record]:
     """Gives every clip the sound of another clip; each sound is used once."""
     if len(records) < 2:
@@ -40,6 +49,7 @@ def _shuffled(records: Sequence[Record], seed: int) -> list[Record]:
 CONDITIONS: dict[str, Callable[[Sequence[Record], int], list[Record]]] = {
     "original": _original,
     "silence": _silence,
+    "noise": _noise,
     "shuffled": _shuffled,
 }
 
@@ -66,9 +76,11 @@ def with_condition(records: Sequence[Record], condition: str, seed: int = 0) -> 
     return CONDITIONS[condition](records, seed)
 
 
-def _with_audio(record: Record, source: Record, audio_condition: str = "original") -> Record:
-    """Returns a copy of a record that hears ``source``; {} is a source without any sound."""
-    changed = dict(record)
+def _with_audio(
+    record: Record, source: Record, audio_condition: str = "original", **facts: int
+) -> Record:
+    """Returns a copy of a record that hears ``source``; {} holds no sound of an object."""
+    changed = {**record, **facts}
     changed["audio_condition"] = audio_condition
     if source:
         changed["audio_file"] = source["audio_file"]

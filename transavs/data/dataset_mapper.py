@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transavs.data.audio_files import (
+    noise_examples,
     read_pickle_examples,
     read_wav_examples,
     silent_examples,
@@ -195,10 +196,12 @@ class AVSDatasetMapper:
         condition = record.get("audio_condition", "original")
         if condition == "silence":
             return silent_examples(self.clip_seconds)
+        if condition == "noise":
+            return noise_examples(self.clip_seconds, record["audio_seed"])
         if condition != "original":
             raise ValueError(
-                f"clip {record['clip_id']!r}: expected the audio condition 'original' or "
-                f"'silence', got {condition!r}"
+                f"clip {record['clip_id']!r}: expected the audio condition 'original', 'silence' "
+                f"or 'noise', got {condition!r}"
             )
         if self.audio_source == "wav":
             return read_wav_examples(record["audio_file"], self.clip_seconds)

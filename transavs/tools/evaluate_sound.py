@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import math
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 Results = dict[str, dict[str, Any]]
 
 # Under these nothing in the picture makes the sound: every predicted pixel is false.
-NEGATIVE_CONDITIONS = ("silence",)
+NEGATIVE_CONDITIONS = ("silence", "noise")
 REFERENCES = "references"
 _HEADERS = ("data set", "sound", "M_J", "M_J non-empty", "M_F", "false pixels %", "false frames %")
 
@@ -50,13 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--conditions",
         default=",".join(("original", "shuffled", "silence")),
         metavar="NAME,NAME",
-        help=f"out of {', '.join(CONDITIONS)} (default: all)",
+        help=f"out of {', '.join(CONDITIONS)} (default: %(default)s)",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="JSON file to write")
     parser.add_argument(
         "--merge", action="store_true", help="keep what the file holds of other data sets"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the condition 'shuffled'")
+    parser.add_argument("--seed", type=int, default=0, help="of shuffled sounds and of noise")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
     return parser
 
@@ -75,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before the long work: whatever is wrong with files is told at once.
     results = read_results(args.output) if args.merge and os.path.exists(args.output) else {}
     records = {name: load_records(name) for name in names}
+    for name, condition in itertools.product(names, conditions):
+        with_condition(records[name], condition, args.seed)
     model = load_trained_model(cfg, args.weights)
 
     for name in names:
