@@ -9,6 +9,8 @@ contiguous part of it. To resume at iteration i is to start at position i B.
 from __future__ import annotations
 
 import logging
+import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -186,14 +188,22 @@ def _worker_arguments(cfg: CfgNode, persistent: bool) -> dict[str, Any]:
         "num_workers": workers,
         "persistent_workers": persistent and workers > 0,
         "collate_fn": collate_clips,
-        "worker_init_fn": _use_one_thread,
+        "worker_init_fn": _start_worker,
+        # Processes started by `launch` would spawn their workers, which import everything again.
+        "multiprocessing_context": "fork" if workers and sys.platform == "linux" else None,
         # Without a generator of its own, making an iterator would advance torch's global one, and
         # a resumed run would drop out different units.
         "generator": torch.Generator().manual_seed(0),
     }
 
 
-def _use_one_thread(worker_id: int) -> None:
-    """Keeps workers from competing: there are as many of them as there is work in parallel."""
+def _start_worker(worker_id: int) -> None:
+    """Keeps workers from competing for cores, and from answering a Ctrl-C.
+
+    The terminal sends it to the whole group; the training process finishes its step and saves,
+    for which it needs them alive. It ends them itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
