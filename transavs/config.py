@@ -86,9 +86,10 @@ def check_cfg(cfg: CfgNode) -> None:
     if cfg.INPUT.CLIP_SECONDS < 1:
         raise ValueError(f"INPUT.CLIP_SECONDS must be at least 1, got {cfg.INPUT.CLIP_SECONDS}")
     transavs = cfg.MODEL.TRANSAVS
-    if transavs.AUDIO_CONTEXT == "window" and transavs.AUDIO_WINDOW % 2 == 0:
+    if transavs.AUDIO_WINDOW < 1 or transavs.AUDIO_WINDOW % 2 == 0:
         raise ValueError(
-            f"MODEL.TRANSAVS.AUDIO_WINDOW must be odd to be centred, got {transavs.AUDIO_WINDOW}"
+            "MODEL.TRANSAVS.AUDIO_WINDOW must be an odd number of seconds, to be centred, got "
+            f"{transavs.AUDIO_WINDOW}"
         )
     if transavs.HIDDEN_DIM % transavs.NUM_HEADS:
         raise ValueError(

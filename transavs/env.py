@@ -164,14 +164,14 @@ def _datasets() -> list[Finding]:
 def _vggish_weights() -> Finding:
     """Looks where the weights usually lie; a config may name any other place."""
     hub = Path(os.environ.get("TORCH_HOME", "~/.cache/torch")).expanduser() / "hub" / "checkpoints"
-    for folder in (Path("pretrained"), hub):
+    for folder in (Path(), Path("pretrained"), hub):
         if (folder / VGGISH_FILE).is_file():
             return Finding("VGGish weights", "found", str(folder / VGGISH_FILE))
     return Finding(
         "VGGish weights",
         "absent",
-        f"no {VGGISH_FILE} in pretrained/ or {hub}: the paper's configs need it in "
-        "MODEL.AUDIO.WEIGHTS (a release file of torchvggish); the demo does not",
+        f"no {VGGISH_FILE} here, in pretrained/ or in {hub}: the paper's configs look for it here, "
+        "or where MODEL.AUDIO.WEIGHTS says (a release file of torchvggish); the demo does not",
     )
 
 

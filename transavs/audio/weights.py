@@ -57,7 +57,8 @@ def report_random_weights(encoder: nn.Module, reason: str) -> None:
     where = _where_to_get_weights(encoder)
     if getattr(encoder, "frozen", False):
         logger.warning(
-            "%s and %s is frozen: it stays RANDOM, so that its embeddings mean nothing%s",
+            "%s and %s is frozen: unless a checkpoint loaded next holds it, it stays RANDOM and "
+            "its embeddings mean nothing%s",
             reason,
             name,
             where,

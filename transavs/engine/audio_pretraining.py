@@ -188,7 +188,7 @@ def pretrain_encoder(
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
         progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     tail = losses[-max(steps // 10, 1) :]
     scores = classification_scores(encoder, head, validation)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
-from detectron2.evaluation import print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
@@ -16,19 +17,15 @@ from transavs.engine import SafeCheckpointer, Trainer
 from transavs.tools.command_line import command, read_cfg
 from transavs.utils.package_files import find_config
 
+logger = logging.getLogger(__name__)
+
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Trains, or with ``--eval-only`` evaluates, in each of the processes."""
     cfg = read_cfg(args.config_file, args.opts)
-    default_setup(cfg, args)
-    # detectron2 sets up its own messages alone.
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="transavs")
     if args.eval_only:
-        model = Trainer.build_model(cfg)
-        SafeCheckpointer(model, cfg.OUTPUT_DIR).resume_or_load(
-            cfg.MODEL.WEIGHTS, resume=args.resume
-        )
-        return _report(Trainer.test(cfg, model))
+        return _evaluate(cfg, args)
+    _set_up(cfg, args)
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     trainer.train()
@@ -38,13 +35,32 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     best = trainer.best_checkpoint()
     if best:
         SafeCheckpointer(trainer.model).load(best)
-    return _report(Trainer.test(cfg, trainer.model))
+    return Trainer.test(cfg, trainer.model)
 
 
-def _report(results: dict[str, Any]) -> dict[str, Any]:
-    if comm.is_main_process():
-        print_csv_format(results)
-    return results
+def _evaluate(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
+    """Evaluates on DATASETS.TEST; what it logs lies beside the training's files, not over them."""
+    quiet = cfg.clone()
+    quiet.defrost()
+    quiet.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, "evaluation")
+    quiet.freeze()
+    _set_up(quiet, args)
+    model = Trainer.build_model(cfg)
+    checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
+    if not cfg.MODEL.WEIGHTS and not (args.resume and checkpointer.has_checkpoint()):
+        logger.warning(
+            "MODEL.WEIGHTS is empty: the scores below are those of a RANDOM network. Name a "
+            "checkpoint such as %s",
+            os.path.join(cfg.OUTPUT_DIR, "model_best.pth"),
+        )
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+    return Trainer.test(cfg, model)
+
+
+def _set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
+    default_setup(cfg, args)
+    # detectron2 sets up its own messages alone.
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="transavs")
 
 
 @command
