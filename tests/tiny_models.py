@@ -64,8 +64,9 @@ def tiny_model(*opts: object) -> Any:
 
 
 def random_clip(
-    height: int = 32,
-    width: int = 32,
+    frame_height: int = 32,
+    frame_width: int = 32,
+    /,
     frames: int = SECONDS,
     seconds: int = SECONDS,
     masks: int | list[int] = 1,
@@ -75,23 +76,24 @@ def random_clip(
     """Returns a clip as the training mapper makes it, of random pictures, sounds and masks.
 
     Args:
-        height, width: of its frames.
+        frame_height, frame_width: in pixels.
         frames: how many; they show the first seconds.
         seconds: of sound.
         masks: true masks of each frame, or of all of them.
         seed: two clips with the same are equal.
-        extra: further entries.
+        extra: further entries, such as the ``height`` of the wanted masks.
     """
     generator = torch.Generator().manual_seed(seed)
     counts = [masks] * frames if isinstance(masks, int) else masks
     return {
         "frames": torch.randint(
-            0, 256, (frames, 3, height, width), dtype=torch.uint8, generator=generator
+            0, 256, (frames, 3, frame_height, frame_width), dtype=torch.uint8, generator=generator
         ),
         "frame_index": torch.arange(frames),
         "audio": torch.randn(seconds, 1, 96, 64, generator=generator),
         "target_masks": [
-            torch.rand(count, height, width, generator=generator) > 0.5 for count in counts
+            torch.rand(count, frame_height, frame_width, generator=generator) > 0.5
+            for count in counts
         ],
         "target_classes": [torch.zeros(count, dtype=torch.int64) for count in counts],
         **extra,

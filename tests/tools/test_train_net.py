@@ -25,9 +25,17 @@ def surroundings_as_before(monkeypatch):
 
 @pytest.fixture
 def reports(monkeypatch) -> list[dict]:
-    """The scores that the command prints."""
+    """The scores that the command ends with."""
     found: list[dict] = []
-    monkeypatch.setattr(train_net, "print_csv_format", found.append)
+    run = train_net.run
+
+    def recorded(args):
+        results = run(args)
+        if results is not None:
+            found.append(results)
+        return results
+
+    monkeypatch.setattr(train_net, "run", recorded)
     return found
 
 
