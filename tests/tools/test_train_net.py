@@ -169,6 +169,9 @@ def test_mistakes_in_the_configuration(tmp_path, capsys):
     )
     assert "odd number of words" in error_of(capsys, words(folder, "SEED"))
     assert "no config file" in error_of(capsys, words(folder, config="s5_R101.yaml"))
+    assert "no data set is called 'avsbench_s5_train'" in error_of(
+        capsys, words(folder, "DATASETS.TRAIN", "('avsbench_s5_train',)")
+    )
     assert "needs a GPU" in error_of(capsys, words(folder, "SOLVER.AMP.ENABLED", True))
 
 

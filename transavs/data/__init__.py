@@ -6,7 +6,7 @@ from transavs.data.avsbench_spec import SplitSpec, SubsetSpec
 from transavs.data.conditions import CONDITIONS, with_condition
 from transavs.data.dataset_mapper import AVSDatasetMapper, build_augmentation
 from transavs.data.loader import build_clip_test_loader, build_clip_train_loader
-from transavs.data.register import register_subset
+from transavs.data.register import load_records, register_subset
 
 __all__ = [
     "CONDITIONS",
@@ -18,6 +18,7 @@ __all__ = [
     "build_clip_train_loader",
     "dataset_root",
     "load_avsbench",
+    "load_records",
     "register_subset",
     "with_condition",
 ]

@@ -53,6 +53,17 @@ def _load(name: str, spec: SubsetSpec, root: str | None, split: str) -> list[Rec
     return records
 
 
+def load_records(name: str) -> list[Record]:
+    """Returns the clip records of a registered data set; ValueError for an unknown name."""
+    if name not in DatasetCatalog:
+        ours = [
+            known for known in DatasetCatalog.list() if known.startswith(("avsbench_", "demo_"))
+        ]
+        raise ValueError(f"no data set is called {name!r}; known: {', '.join(ours)}")
+    records: list[Record] = DatasetCatalog.get(name)
+    return records
+
+
 def register_all() -> None:
     """Registers every subset that the library knows."""
     for prefix, specs in REGISTERED_SUBSETS.items():

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from transavs.data import AVSDatasetMapper
+from transavs.data import AVSDatasetMapper, load_records
 from transavs.engine.checkpoint import SafeCheckpointer, save_atomically
 from transavs.visualization import draw_clip
 
@@ -131,7 +130,6 @@ class GracefulStop(HookBase):  # type: ignore[misc]
         self.checkpointer = checkpointer
         self._asked = False
         self._former: dict[int, Any] = {}
-        self._process = os.getpid()
 
     def before_train(self) -> None:
         try:
@@ -162,9 +160,6 @@ class GracefulStop(HookBase):  # type: ignore[misc]
         raise SystemExit(130)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            # A forked loader worker: Ctrl-C reaches it too, but it must serve the last step.
-            return
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = True
@@ -187,7 +182,7 @@ class SamplePictures(HookBase):  # type: ignore[misc]
         following = self.trainer.iter + 1
         if following % self.period or not self.cfg.DATASETS.VAL or not comm.is_main_process():
             return
-        records = DatasetCatalog.get(self.cfg.DATASETS.VAL[0])
+        records = load_records(self.cfg.DATASETS.VAL[0])
         clip = AVSDatasetMapper(self.cfg, is_train=False)(
             records[following // self.period % len(records)]
         )

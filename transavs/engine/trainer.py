@@ -10,7 +10,6 @@ from collections import OrderedDict
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import DatasetEvaluator
@@ -24,7 +23,12 @@ from detectron2.utils.events import (
 from detectron2.utils.logger import setup_logger
 from torch import nn, optim
 
-from transavs.data import AVSDatasetMapper, build_clip_test_loader, build_clip_train_loader
+from transavs.data import (
+    AVSDatasetMapper,
+    build_clip_test_loader,
+    build_clip_train_loader,
+    load_records,
+)
 from transavs.engine.checkpoint import SafeCheckpointer
 from transavs.engine.hooks import BestModel, GracefulStop, SamplePictures, SeedEachIteration
 from transavs.engine.optimizer import build_lr_scheduler, build_optimizer
@@ -157,7 +161,7 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, start_iter: int = 0) -> Any:
         records = list(
-            itertools.chain.from_iterable(DatasetCatalog.get(name) for name in cfg.DATASETS.TRAIN)
+            itertools.chain.from_iterable(load_records(name) for name in cfg.DATASETS.TRAIN)
         )
         return build_clip_train_loader(
             cfg, records, AVSDatasetMapper(cfg, is_train=True), start_iter
@@ -165,7 +169,7 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        records = DatasetCatalog.get(dataset_name)
+        records = load_records(dataset_name)
         return build_clip_test_loader(cfg, records, AVSDatasetMapper(cfg, is_train=False))
 
     @classmethod

@@ -16,11 +16,17 @@ from detectron2.evaluation import inference_on_dataset
 from tabulate import tabulate
 from torch import nn
 
-from transavs.data import CONDITIONS, AVSDatasetMapper, build_clip_test_loader, with_condition
+from transavs.data import (
+    CONDITIONS,
+    AVSDatasetMapper,
+    build_clip_test_loader,
+    load_records,
+    with_condition,
+)
 from transavs.data.avsbench import Record
 from transavs.evaluation import AVSEvaluator, reference_scores
 from transavs.tools.command_line import command, read_cfg, split_names, start_logging, write_text
-from transavs.tools.trained_model import load_records, load_trained_model
+from transavs.tools.trained_model import load_trained_model
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 
 from transavs.audio import build_audio_encoder
+from transavs.data import load_records
 from transavs.engine.audio_pretraining import pretrain_encoder, read_labelled_examples
 from transavs.tools.command_line import command, read_cfg, start_logging
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     encoder = build_audio_encoder(cfg)
     train, validation = (
         read_labelled_examples(
-            [record for name in names for record in DatasetCatalog.get(name)],
+            [record for name in names for record in load_records(name)],
             len(classes),
             args.workers,
         )
@@ -76,7 +77,7 @@ def _common_classes(names: Sequence[str]) -> list[str]:
     """The sound classes of the data sets, which must agree for their labels to mean the same."""
     found = {}
     for name in names:
-        DatasetCatalog.get(name)
+        load_records(name)
         found[name] = list(MetadataCatalog.get(name).sound_classes)
     first = found[names[0]]
     different = [name for name, classes in found.items() if classes != first]

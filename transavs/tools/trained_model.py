@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from transavs.data.avsbench import Record
 from transavs.engine import SafeCheckpointer
 from transavs.modeling.inference import resize_logits, sounding_queries
 from transavs.structures import QueryOutput
@@ -62,15 +60,6 @@ class ClipAnswer:
     def prediction(self) -> dict[str, Tensor]:
         """The dict that the model answers with."""
         return {"masks": self.masks, "scores": self.scores}
-
-
-def load_records(dataset_name: str) -> list[Record]:
-    """Returns the clip records of a registered data set; ValueError for an unknown name."""
-    if dataset_name not in DatasetCatalog:
-        ours = [name for name in DatasetCatalog.list() if name.startswith(("avsbench_", "demo_"))]
-        raise ValueError(f"no data set is called {dataset_name!r}; known: {', '.join(ours)}")
-    records: list[Record] = DatasetCatalog.get(dataset_name)
-    return records
 
 
 def load_trained_model(cfg: CfgNode, weights: str = "") -> nn.Module:

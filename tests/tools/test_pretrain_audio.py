@@ -1,0 +1,55 @@
+"""pretrain_audio: the weights it writes, and its answers to mistakes."""
+
+import json
+
+import pytest
+import tiny_models
+import torch
+
+from transavs.audio import SmallVGGish, load_encoder_weights
+from transavs.tools.pretrain_audio import main
+
+
+def words(folder, *more: str, train: str = "demo_ms3_train", val: str = "demo_ms3_val"):
+    return [
+        *("--config-file", "demo/demo_ms3.yaml", "--train", train, "--val", val),
+        *("--steps", "2", "--batch-size", "4", "--workers", "0"),
+        *("--output", str(folder / "audio.safetensors"), *more),
+    ]
+
+
+def test_weights_serve_the_training_of_transavs(datasets_env, tmp_path):
+    folder = tmp_path / "out"
+    assert main(words(folder)) == 0
+    encoder = SmallVGGish()
+    load_encoder_weights(encoder, folder / "audio.safetensors")
+    note = json.loads((folder / "audio.json").read_text())
+    assert note["classes"] == ["cow", "dog"] and note["steps"] == 2
+    assert note["train"] == ["demo_ms3_train"]
+    assert 0 <= note["f1"] <= 100
+    model = tiny_models.tiny_model("MODEL.AUDIO.WEIGHTS", folder / "audio.safetensors")
+    assert torch.equal(model.audio_encoder.embedding.weight, encoder.embedding.weight)
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_same_seed_writes_the_same_weights(datasets_env, tmp_path):
+    for name in ("one", "two"):
+        assert main(words(tmp_path / name)) == 0
+    first, second = (
+        (tmp_path / name / "audio.safetensors").read_bytes() for name in ("one", "two")
+    )
+    assert first == second
+    assert main(words(tmp_path / "three", "--seed", "1")[:-2] + ["--seed", "1"]) == 0
+    assert (tmp_path / "three" / "audio.safetensors").read_bytes() != first
+
+
+@pytest.mark.parametrize(("train", "message"), [
+    ("avsbench_s4_train", "name different sound classes"),
+    ("avsbench_ms3_train", "sound"),
+    ("demo_ms3_nowhere", "demo_ms3_nowhere"),
+])  # fmt: skip
+def test_data_that_does_not_serve_is_refused(datasets_env, tmp_path, capsys, train, message):
+    assert main(words(tmp_path, train=train)) == 2
+    error = capsys.readouterr().err
+    assert "pretrain_audio: error: " in error and message in error
+    assert not (tmp_path / "audio.safetensors").exists()
