@@ -220,7 +220,7 @@ def objective(
     count = max(sum(len(frame) for frame in masks), 1)
     result = {}
     for number, layer in enumerate(layers):
-        class_total = class_divisor = dice_total = bce_total = 0.0
+        class_total = dice_total = bce_total = 0.0
         for frame, (truths, names) in enumerate(zip(masks, labels, strict=True)):
             wanted = [no_object] * layer.class_logits.shape[1]
             pairs: list[tuple[int, int]] = []
@@ -234,9 +234,8 @@ def objective(
                 bce_total += binary_cross_entropy(logits, truth)
             for row, label in zip(layer.class_logits[frame], wanted, strict=True):
                 class_total += focal(row.tolist(), label, class_weights, weights.gamma)
-                class_divisor += class_weights[label]
         suffix = "" if number == len(layers) - 1 else f"_{number}"
-        result["loss_class" + suffix] = weights.class_weight * class_total / (class_divisor or 1)
+        result["loss_class" + suffix] = weights.class_weight * class_total / count
         result["loss_dice" + suffix] = weights.dice * dice_total / count
         if weights.bce:
             result["loss_mask_bce" + suffix] = weights.bce * bce_total / count

@@ -10,6 +10,7 @@ BATCHES = {
     "as many masks": [[1, 2], [2, 1]],
     "unequal masks": [[1, 0], [3, 2]],
     "one process without any": [[0, 0], [2, 2]],
+    "one in all": [[1, 0], [0, 0]],
     "none at all": [[0, 0], [0, 0]],
     "unequal frames": [[1], [2, 1, 1, 0]],
 }

@@ -165,14 +165,13 @@ class SetCriterion(nn.Module):
         return losses, statistics
 
 
-def _mean_over_processes(value: Tensor | int, device: torch.device) -> Tensor:
-    """Mean of a count over all processes, 1 if there is nothing.
+def _mean_over_processes(value: int, device: torch.device) -> Tensor:
+    """Mean of a count over all processes, where a sum of 0 counts as 1.
 
     As a divisor it makes the gradient of several processes, averaged, equal that of one process
     with the whole batch.
     """
-    total = torch.as_tensor(value, dtype=torch.float32, device=device).detach().clone()
+    total = torch.tensor(float(value), device=device)
     if comm.get_world_size() > 1:
         torch.distributed.all_reduce(total)
-    mean = total / comm.get_world_size()
-    return mean + (mean == 0)
+    return total.clamp(min=1) / comm.get_world_size()

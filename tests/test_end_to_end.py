@@ -1,0 +1,107 @@
+"""From files on disk to scores: learning, and every shipped config through the command.
+
+The configs run with their own pixel decoder, schedule, augmentation and data set, but with networks
+small enough for the suite. ``TRANSAVS_FULL_SIZE=1`` runs them as they are (about a minute each on
+one core, up to 4 GB), with random weights where public ones would have to be fetched.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+
+from transavs.data import AVSDatasetMapper, load_records
+from transavs.engine import Trainer
+from transavs.tools import train_net
+from transavs.utils.package_files import shipped_configs
+
+TRAINED = [name for name in shipped_configs() if not Path(name).name.startswith("Base-")]
+
+#: Public weights are not fetched, and an epoch is three steps.
+SHORT = (
+    "MODEL.DEVICE", "cpu",
+    "MODEL.WEIGHTS", "",
+    "MODEL.AUDIO.WEIGHTS", "",
+    "SOLVER.MAX_ITER", "3",
+    "SOLVER.IMS_PER_BATCH", "2",
+    "SOLVER.CHECKPOINT_PERIOD", "10",
+    "TEST.EVAL_PERIOD", "3",
+    "DATALOADER.NUM_WORKERS", "0",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def surroundings_as_before(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    # Syncing a checkpoint can take seconds on a busy disk, and no test pulls the plug.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def read_log(folder: Path) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for line in (folder / "metrics.json").read_text().splitlines():
+        values |= json.loads(line)
+    return values
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_config_trains_and_evaluates(name, datasets_env, tmp_path):
+    options = [*tiny_models.TINY, *SHORT, "OUTPUT_DIR", str(tmp_path / "run")]
+    if "swin" in name:
+        # TINY and TINY_SWIN each shrink their own backbone; only the config chooses one.
+        options += tiny_models.TINY_SWIN[2:]
+    command = ["--config-file", f"configs/{name}", *options]
+    assert train_net.main(command) == 0
+    logged = read_log(tmp_path / "run")
+    assert logged["total_loss"] > 0
+    assert 0 <= logged["avs/M_J"] <= 100
+    weights = tmp_path / "run" / "model_final.pth"
+    assert train_net.main(["--eval-only", *command, "MODEL.WEIGHTS", str(weights)]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not os.environ.get("TRANSAVS_FULL_SIZE"), reason="set TRANSAVS_FULL_SIZE=1 to run at full size"
+)
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_config_at_full_size(name, datasets_env, tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = [*SHORT, "TEST.PICTURE_PERIOD", "3", "OUTPUT_DIR", str(folder)]
+    started = time.perf_counter()
+    assert train_net.main(["--config-file", f"configs/{name}", *options]) == 0
+    trained = time.perf_counter() - started
+    weights = ["MODEL.WEIGHTS", str(folder / "model_final.pth")]
+    command = ["--config-file", f"configs/{name}", "--eval-only", *options, *weights]
+    assert train_net.main(command) == 0
+    evaluated = time.perf_counter() - started - trained
+    with capsys.disabled():
+        print(f"\n{name}: {trained:.0f} s, evaluated in {evaluated:.0f} s")
+
+
+@pytest.mark.parametrize("targets", ["objects", "components"])
+def test_a_few_steps_teach_the_training_clips(targets, datasets_env, tmp_path):
+    """The dog sounds, then both, then the cow, then nothing: all of it can be learned by heart."""
+    cfg = tiny_models.tiny_cfg(
+        "MODEL.TRANSAVS.TARGETS", targets, "MODEL.TRANSAVS.AUDIO_CONTEXT", "second",
+        "MODEL.PIXEL_DECODER.NAME", "FPNPixelDecoder", "MODEL.TRANSAVS.MASK_BCE_WEIGHT", 5.0,
+        "DATASETS.TRAIN", "('demo_ms3_train',)", "DATASETS.VAL", "('demo_ms3_train',)",
+        "INPUT.CROP.ENABLED", False, "INPUT.RANDOM_FLIP", "none", "INPUT.COLOR_JITTER", 0.0,
+        "INPUT.MIN_SIZE_TRAIN", "(32,)", "SOLVER.MAX_ITER", 80, "SOLVER.BASE_LR", 0.003,
+        "SOLVER.BACKBONE_MULTIPLIER", 1.0, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 1.0,
+        "SOLVER.CHECKPOINT_PERIOD", 1000, "SOLVER.IMS_PER_BATCH", 1, "OUTPUT_DIR", tmp_path,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    results = trainer.train()
+    assert read_log(tmp_path)["total_loss"] < 8
+    assert results["avs"]["M_J"] > 60
+    # And the last second, in which nothing sounds, stays dark.
+    clip = AVSDatasetMapper(cfg, is_train=False)(load_records("demo_ms3_train")[0])
+    with torch.no_grad():
+        (answer,) = trainer.model.eval()([clip])
+    assert answer["masks"].flatten(1).float().mean(1)[4] < 0.02
