@@ -1,8 +1,8 @@
 """From files on disk to scores: learning, and every shipped config through the command.
 
 The configs run with their own pixel decoder, schedule, augmentation and data set, but with networks
-small enough for the suite. ``TRANSAVS_FULL_SIZE=1`` runs them as they are (about a minute each on
-one core, up to 4 GB), with random weights where public ones would have to be fetched.
+small enough for the suite. ``TRANSAVS_FULL_SIZE=1`` runs them as they are (half a minute to
+three on one core, up to 10 GB), with random weights where public ones would have to be fetched.
 """
 
 import json

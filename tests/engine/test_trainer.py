@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 from collections import OrderedDict
 from types import SimpleNamespace
 
@@ -13,10 +14,11 @@ import pytest
 import tiny_models
 import torch
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 from torch import nn
 
 from transavs.engine import SafeCheckpointer, Trainer
-from transavs.engine.hooks import BestModel
+from transavs.engine.hooks import BestModel, GracefulStop
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +155,33 @@ def test_second_ctrl_c_stops_at_once(datasets_env, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     assert sorted(recorder.losses) == [0]
+
+
+def test_processes_agree_on_stopping_every_few_steps(tmp_path, monkeypatch):
+    """One was asked, another was not: they leave after the same step."""
+    asked = []
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "all_gather", lambda own: asked.append(own) or [own, True])
+    hook = GracefulStop(SafeCheckpointer(nn.Linear(1, 1), str(tmp_path)))
+    for iteration in range(9):
+        hook.trainer = SimpleNamespace(iter=iteration, max_iter=100)
+        hook.after_step()
+    assert asked == []
+    hook.trainer = SimpleNamespace(iter=9, max_iter=100)
+    with pytest.raises(SystemExit):
+        hook.after_step()
+    assert asked == [False]
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000009.pth"
+
+
+def test_training_beside_the_main_thread_leaves_signals_alone(tmp_path):
+    hook = GracefulStop(SafeCheckpointer(nn.Linear(1, 1), str(tmp_path)))
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=hook.before_train)
+    thread.start()
+    thread.join()
+    hook.after_train()
+    assert hook._former == {} and signal.getsignal(signal.SIGINT) is before
 
 
 def scripted(monkeypatch, values: list[float]) -> list[dict[str, torch.Tensor]]:
