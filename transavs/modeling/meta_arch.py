@@ -19,6 +19,7 @@ from transavs.losses import (
     SetCriterion,
     StepwiseThreshold,
 )
+from transavs.modeling.clip_checks import check_clips, frame_seconds
 from transavs.modeling.inference import (
     argmax_masks,
     resize_logits,
@@ -159,12 +160,11 @@ class TransAVS(nn.Module):
             In training a dict of weighted losses. In evaluation, for each clip,
             ``{"masks": bool [F, height, width], "scores": float32 [F, height, width]}``.
         """
+        check_clips(clips, self.training)
         if not self.training and len({clip["frames"].shape[-2:] for clip in clips}) > 1:
             # Padding would reach the norms and the attention: no answer may depend on neighbours.
             return [self([clip])[0] for clip in clips]
-        for clip in clips:
-            _check_input(clip)
-        seconds = [_frame_seconds(clip) for clip in clips]
+        seconds = [frame_seconds(clip) for clip in clips]
         images, sizes = self._preprocess(clips)
         outputs = self._predict(images, [clip["audio"] for clip in clips], seconds)
         if self.training:
@@ -273,36 +273,3 @@ def build_criterion(cfg: CfgNode) -> SetCriterion:
         focal_gamma=node.FOCAL_GAMMA,
         no_object_weight=node.NO_OBJECT_WEIGHT,
     )
-
-
-def _check_input(clip: dict[str, Any]) -> None:
-    """Raises ValueError for what would come out as masks of nothing, without a word."""
-    frames, audio = clip["frames"], clip["audio"]
-    name = clip.get("clip_id", "")
-    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3:
-        raise ValueError(
-            f"clip {name!r}: expected frames uint8 [F, 3, H, W], got {frames.dtype} "
-            f"{list(frames.shape)}"
-        )
-    if not torch.isfinite(audio).all():
-        raise ValueError(f"clip {name!r}: the log-mel examples hold NaN or infinite values")
-
-
-def _frame_seconds(clip: dict[str, Any]) -> Tensor:
-    """Which second each frame of a clip shows, checked against the clip's audio."""
-    frames, seconds = len(clip["frames"]), len(clip["audio"])
-    index = clip.get("frame_index")
-    if index is None:
-        if frames != seconds:
-            raise ValueError(
-                f"a clip has {frames} frames and {seconds} seconds of audio: without "
-                "`frame_index` there must be one frame a second"
-            )
-        return torch.arange(frames)
-    index = torch.as_tensor(index)
-    if len(index) != frames or (frames and not 0 <= int(index.min()) <= int(index.max()) < seconds):
-        raise ValueError(
-            f"`frame_index` must hold the second (0 to {seconds - 1}) of each of the {frames} "
-            f"frames, got {index.tolist()}"
-        )
-    return index
