@@ -83,9 +83,15 @@ def check_cfg(cfg: CfgNode) -> None:
             value = value[part]
         if value not in allowed:
             raise ValueError(f"{key} must be one of {', '.join(allowed)}, got {value!r}")
-    if cfg.INPUT.CLIP_SECONDS < 1:
-        raise ValueError(f"INPUT.CLIP_SECONDS must be at least 1, got {cfg.INPUT.CLIP_SECONDS}")
     transavs = cfg.MODEL.TRANSAVS
+    at_least_one = {"INPUT.CLIP_SECONDS": cfg.INPUT.CLIP_SECONDS}
+    at_least_one["SOLVER.IMS_PER_BATCH"] = cfg.SOLVER.IMS_PER_BATCH
+    at_least_one["TEST.IMS_PER_BATCH"] = cfg.TEST.IMS_PER_BATCH
+    for name in ("NUM_CLASSES", "NUM_QUERIES", "HIDDEN_DIM", "NUM_HEADS", "DECODER_LAYERS"):
+        at_least_one[f"MODEL.TRANSAVS.{name}"] = transavs[name]
+    for key, number in at_least_one.items():
+        if number < 1:
+            raise ValueError(f"{key} must be at least 1, got {number}")
     if transavs.AUDIO_WINDOW < 1 or transavs.AUDIO_WINDOW % 2 == 0:
         raise ValueError(
             "MODEL.TRANSAVS.AUDIO_WINDOW must be an odd number of seconds, to be centred, got "

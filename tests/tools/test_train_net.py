@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -191,3 +192,41 @@ def test_missing_sound_is_found_before_training(datasets_env, tmp_path, capsys):
 def test_batch_that_the_processes_cannot_share(datasets_env, tmp_path):
     command = words(tmp_path / "run", "SOLVER.IMS_PER_BATCH", 0)
     assert train_net.main(command) == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["MODEL.BACKBONE.NAME", "build_foo"], "MODEL.BACKBONE.NAME must be one of .*'build_foo'"),
+        (["MODEL.DEVICE", "cud"], "MODEL.DEVICE must be 'cpu' or 'cuda'"),
+        (["DATASETS.TEST", "('nobody_test',)"], "no data set is called 'nobody_test'"),
+        (["DATASETS.VAL", "('nobody_val',)"], "no data set is called 'nobody_val'"),
+        (["MODEL.TRANSAVS.NUM_QUERIES", "0"], "NUM_QUERIES must be at least 1"),
+        (["SOLVER.IMS_PER_BATCH", "0"], "IMS_PER_BATCH must be at least 1"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(
+    overrides: list[str], words: str, tmp_path: Path, capsys, datasets_env
+) -> None:
+    output = tmp_path / "run"
+    arguments = ["--config-file", "configs/demo/demo_ms3.yaml", "OUTPUT_DIR", str(output)]
+    assert train_net.main([*arguments, *overrides]) == 2
+    assert re.search(f"train_net: error: .*{words}", capsys.readouterr().err)
+    assert not list(output.glob("*"))
+
+
+def test_an_output_folder_that_cannot_be(tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").write_text("")
+    folder = str(tmp_path / "file" / "run")
+    assert (
+        train_net.main(["--config-file", "configs/demo/demo_ms3.yaml", "OUTPUT_DIR", folder]) == 2
+    )
+    assert folder in capsys.readouterr().err
+
+
+def test_a_batch_that_the_processes_cannot_share(tmp_path: Path, capsys) -> None:
+    arguments = ["--config-file", "configs/demo/demo_ms3.yaml", "--num-gpus", "2"]
+    assert (
+        train_net.main([*arguments, "SOLVER.IMS_PER_BATCH", "3", "OUTPUT_DIR", str(tmp_path)]) == 2
+    )
+    assert "must be a multiple of the 2 processes" in capsys.readouterr().err

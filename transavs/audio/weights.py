@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from collections.abc import Iterable
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+
+from transavs.utils.safe_pickle import refusal
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +83,8 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
             tensors = safetensors.torch.load_file(file, device="cpu")
         else:
             tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"cannot read {file} as weights: {refusal(error)}") from None
     except Exception as error:  # each format has exceptions of its own, down to KeyError
         raise ValueError(
             f"cannot read {file} as weights ({error}): expected a .safetensors file or a "

@@ -2,6 +2,12 @@
 
 from transavs.engine.checkpoint import SafeCheckpointer
 from transavs.engine.optimizer import build_lr_scheduler, build_optimizer
-from transavs.engine.trainer import Trainer
+from transavs.engine.trainer import Trainer, check_precision
 
-__all__ = ["SafeCheckpointer", "Trainer", "build_lr_scheduler", "build_optimizer"]
+__all__ = [
+    "SafeCheckpointer",
+    "Trainer",
+    "build_lr_scheduler",
+    "build_optimizer",
+    "check_precision",
+]

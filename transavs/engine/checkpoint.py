@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlparse
@@ -11,7 +12,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
-from transavs.utils.safe_pickle import load_checkpoint_pickle
+from transavs.utils.safe_pickle import load_checkpoint_pickle, refusal
 
 # Tensors of public weights go here; the rest of the network has none.
 _BACKBONE = "backbone."
@@ -100,6 +101,8 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
 
                 return dict(load_file(f))
             data = torch.load(f, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError(f"{f}: not a checkpoint of tensors: {refusal(error)}") from None
         except Exception as error:
             raise ValueError(
                 f"{f}: not a checkpoint of tensors and plain values ({error}). If training was "

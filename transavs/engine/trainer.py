@@ -47,11 +47,8 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
     """
 
     def __init__(self, cfg: CfgNode) -> None:
+        check_precision(cfg)
         on_cpu = cfg.MODEL.DEVICE == "cpu"
-        if on_cpu and cfg.SOLVER.AMP.ENABLED:
-            raise ValueError(
-                "SOLVER.AMP.ENABLED True needs a GPU, but MODEL.DEVICE is cpu: set it to False"
-            )
         # DefaultTrainer.__init__ fixes the DDP arguments for GPUs; its grandparent does not.
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
@@ -175,6 +172,14 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return AVSEvaluator(dataset_name, f_threshold_batch=cfg.TEST.F_THRESHOLD_BATCH)
+
+
+def check_precision(cfg: CfgNode) -> None:
+    """Raises ValueError for mixed precision where detectron2's trainer cannot do it."""
+    if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
+        raise ValueError(
+            "SOLVER.AMP.ENABLED True needs a GPU, but MODEL.DEVICE is cpu: set it to False"
+        )
 
 
 class _NoLoader:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 
 import yaml
 from detectron2.config import CfgNode
+from torch.multiprocessing import ProcessRaisedException
 
 from transavs.config import setup_cfg
 
@@ -23,8 +25,9 @@ INTERRUPTED = 130
 def command(main: Main) -> Main:
     """Makes a ``main(argv=None)`` end with a line and a code, not a traceback.
 
-    ValueError and FileNotFoundError are the library's answers to a user's mistake: their message
-    goes to stderr and the exit code is 2. Anything else is a mistake of ours and stays as it is.
+    ValueError and OSError are the answers to a user's mistake: their message goes to stderr and the
+    exit code is 2, also where a process that we started raised them. Anything else is a mistake of
+    ours and stays as it is.
     """
 
     @functools.wraps(main)
@@ -32,15 +35,40 @@ def command(main: Main) -> Main:
         name = main.__module__.rsplit(".", 1)[-1]
         try:
             return main(argv)
-        except (ValueError, FileNotFoundError) as error:
-            logging.getLogger(main.__module__).debug("where it happened", exc_info=True)
-            print(f"{name}: error: {error}", file=sys.stderr)
+        except (ValueError, OSError) as error:
+            print(f"{name}: error: {own_message(error)}", file=sys.stderr)
+            return USER_ERROR
+        except ProcessRaisedException as error:
+            if own_message(error) == str(error):
+                raise
+            print(f"{name}: error: {own_message(error)}", file=sys.stderr)
             return USER_ERROR
         except KeyboardInterrupt:
             print(f"{name}: interrupted", file=sys.stderr)
             return INTERRUPTED
 
     return wrapped
+
+
+def own_message(error: Exception) -> str:
+    """Returns an error's message without the traceback that came from another process with it."""
+    text = str(error)
+    if "Traceback" not in text:
+        return text
+    found = re.findall(r"^(?:\w*ValueError|\w*Error): (.+)", text, flags=re.MULTILINE)
+    known = re.findall(r"^(?:ValueError|FileNotFoundError|OSError): (.+)", text, flags=re.MULTILINE)
+    return known[-1] if known and found[-1] == known[-1] else text
+
+
+def check_output_folder(folder: str) -> None:
+    """Raises OSError before long work whose results could not be written.
+
+    Args:
+        folder: made if it is not there.
+    """
+    os.makedirs(folder, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"cannot write into {folder}: choose another output folder")
 
 
 def start_logging() -> None:

@@ -25,7 +25,14 @@ from transavs.data import (
 )
 from transavs.data.avsbench import Record
 from transavs.evaluation import AVSEvaluator, reference_scores
-from transavs.tools.command_line import command, read_cfg, split_names, start_logging, write_text
+from transavs.tools.command_line import (
+    check_output_folder,
+    command,
+    read_cfg,
+    split_names,
+    start_logging,
+    write_text,
+)
 from transavs.tools.trained_model import load_trained_model
 
 logger = logging.getLogger(__name__)
@@ -79,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_words("--conditions", conditions, CONDITIONS)
     if not names:
         raise ValueError("the configuration has no DATASETS.TEST: name data sets with --datasets")
+    check_output_folder(os.path.dirname(os.path.abspath(args.output)))
     # Before the long work: whatever is wrong with files is told at once.
     results = read_results(args.output) if args.merge and os.path.exists(args.output) else {}
     records = {name: load_records(name) for name in names}

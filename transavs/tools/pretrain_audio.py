@@ -16,7 +16,7 @@ from detectron2.data import MetadataCatalog
 from transavs.audio import build_audio_encoder
 from transavs.data import load_records
 from transavs.engine.audio_pretraining import pretrain_encoder, read_labelled_examples
-from transavs.tools.command_line import command, read_cfg, start_logging
+from transavs.tools.command_line import check_output_folder, command, read_cfg, start_logging
 
 logger = logging.getLogger("transavs.tools.pretrain_audio")
 
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Weights and freezing are for the training of TransAVS; here the encoder starts fresh.
     overrides = ["MODEL.AUDIO.WEIGHTS", "", "MODEL.AUDIO.FREEZE", "False"]
     cfg = read_cfg(args.config_file, [*args.opts, *overrides])
+    check_output_folder(os.path.dirname(os.path.abspath(args.output)))
     classes = _common_classes([*args.train, *args.val])
     torch.manual_seed(args.seed)
     encoder = build_audio_encoder(cfg)

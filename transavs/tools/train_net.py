@@ -10,11 +10,16 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from transavs.engine import SafeCheckpointer, Trainer
-from transavs.tools.command_line import command, read_cfg
+from transavs.audio import AUDIO_ENCODER_REGISTRY
+from transavs.data import load_records
+from transavs.engine import SafeCheckpointer, Trainer, check_precision
+from transavs.modeling import PIXEL_DECODER_REGISTRY
+from transavs.tools.command_line import check_output_folder, command, read_cfg
+from transavs.tools.trained_model import check_device
 from transavs.utils.package_files import find_config
 
 logger = logging.getLogger(__name__)
@@ -63,12 +68,46 @@ def _set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="transavs")
 
 
+def check_before_work(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Raises ValueError or OSError for what would otherwise end the work, perhaps after hours.
+
+    Looks at the names in the configuration, the device, the batch, the output folder, and whether
+    all files of all data sets are there; not into the files.
+    """
+    registries = {
+        "MODEL.META_ARCHITECTURE": (cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
+        "MODEL.BACKBONE.NAME": (cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY),
+        "MODEL.PIXEL_DECODER.NAME": (cfg.MODEL.PIXEL_DECODER.NAME, PIXEL_DECODER_REGISTRY),
+        "MODEL.AUDIO.NAME": (cfg.MODEL.AUDIO.NAME, AUDIO_ENCODER_REGISTRY),
+    }
+    for key, (name, registry) in registries.items():
+        if name not in registry:
+            known = ", ".join(sorted(known for known, _ in registry))
+            raise ValueError(f"{key} must be one of {known}, got {name!r}")
+    check_device(cfg)
+    if not args.eval_only:
+        check_precision(cfg)
+    processes = args.num_gpus * args.num_machines
+    if not args.eval_only and cfg.SOLVER.IMS_PER_BATCH % processes:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH ({cfg.SOLVER.IMS_PER_BATCH}) must be a multiple of the "
+            f"{processes} processes: it counts the clips of all of them"
+        )
+    check_output_folder(cfg.OUTPUT_DIR)
+    names = list(cfg.DATASETS.TEST)
+    if not args.eval_only:
+        names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *names]
+    for name in dict.fromkeys(names):
+        load_records(name)
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of detectron2's training tools; see ``--help``."""
     args = default_argument_parser().parse_args(argv)
     args.config_file = find_config(args.config_file)
     cfg = read_cfg(args.config_file, args.opts)
+    check_before_work(cfg, args)
     if cfg.MODEL.DEVICE == "cpu":
         # detectron2 chooses NCCL wherever a GPU is visible; on the CPU it must be gloo.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

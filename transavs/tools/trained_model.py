@@ -82,14 +82,24 @@ def load_trained_model(cfg: CfgNode, weights: str = "") -> nn.Module:
         )
     if not os.path.isfile(weights):
         raise FileNotFoundError(f"no checkpoint {weights}; train a model first, or mend the path")
-    if str(cfg.MODEL.DEVICE).startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but no GPU is usable here; add MODEL.DEVICE cpu"
-        )
+    check_device(cfg)
     model = build_model(cfg)
     _WholeModelCheckpointer(model).load(weights, checkpointables=[])
     model.eval()
     return model
+
+
+def check_device(cfg: CfgNode) -> None:
+    """Raises ValueError for a ``MODEL.DEVICE`` that does not exist or that the machine lacks."""
+    name = str(cfg.MODEL.DEVICE)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"MODEL.DEVICE must be 'cpu' or 'cuda', got {name!r}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"MODEL.DEVICE is {name!r}, but no GPU is usable here; add MODEL.DEVICE cpu"
+        )
 
 
 class _WholeModelCheckpointer(SafeCheckpointer):

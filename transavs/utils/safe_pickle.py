@@ -12,6 +12,7 @@ import io
 import math
 import os
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -279,3 +280,16 @@ _CHECKPOINT_GLOBALS: AllowedGlobals = {
         )
     },
 }
+
+
+def refusal(error: pickle.UnpicklingError) -> str:
+    """Returns what to tell of a file that torch refused to load with ``weights_only``.
+
+    torch's own text recommends to load the file without that protection.
+    """
+    asked = re.search(r"GLOBAL (\S+)", str(error))
+    wish = f"it asks for {asked[1]}" if asked else "it holds more than tensors, or is damaged"
+    return (
+        f"refused, {wish}; nothing of it was run. Expected a dictionary of tensors and plain "
+        "values: ask whoever made the file to save its state_dict() alone"
+    )
