@@ -61,7 +61,8 @@ def read_long_description() -> str:
 # build depends on the installed torch. Whoever has one keeps it; `transavs-install-detectron2`
 # (see INSTALL.md) adds a repackaged wheel, checked by its hash, where there is none.
 INSTALL_REQUIRES = [
-    "torch>=2.1",
+    # torchaudio has stopped at 2.11 and refuses to be imported beside the CUDA of torch 2.15.
+    "torch>=2.1,<2.15",
     "torchvision>=0.16",
     "torchaudio>=2.1",
     "numpy>=1.24",
