@@ -24,7 +24,7 @@ Status = Literal["found", "missing", "absent"]
 
 #: Import name, name of the distribution, and the remedy if it is not there.
 REQUIRED_PACKAGES = (
-    ("torch", "torch", "pip install \"torch<2.15\" torchvision torchaudio"),
+    ("torch", "torch", 'pip install "torch<2.15" torchvision torchaudio'),
     ("torchvision", "torchvision", "pip install torchvision, of the release made for your torch"),
     ("torchaudio", "torchaudio", "pip install torchaudio"),
     ("detectron2", "", "python -m transavs.tools.install_detectron2, or build the official one"),
