@@ -167,8 +167,8 @@ def _add_encoder_keys(cfg: CfgNode) -> None:
     # "FPNPixelDecoder"; "MSDeformAttnPixelDecoder" (as in Mask2Former, pure PyTorch).
     node.NAME = "SimplePixelDecoder"
     node.NORM = "GN"
-    # Width of FPNPixelDecoder's convolution at stride 4, where most of its work is: 3, or 1, which
-    # makes a training step a quarter cheaper and on the demo set loses nothing.
+    # Width of FPNPixelDecoder's convolution at stride 4, where most of its work is: 3, or 1, with a
+    # ninth of that layer's work. On the demo set (one seed, 600 steps) the scores were alike.
     node.FINE_KERNEL = 3
     # Depth and FFN width of the deformable encoder; read by MSDeformAttnPixelDecoder alone.
     node.ENCODER_LAYERS = 6
