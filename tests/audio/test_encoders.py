@@ -35,6 +35,14 @@ def test_builds_by_name():
     assert all(parameter.requires_grad for parameter in encoder.parameters())
 
 
+def test_no_audio_hears_nothing(caplog):
+    """It needs no weights, and says the same of every sound."""
+    with caplog.at_level(logging.WARNING):
+        encoder = build_audio_encoder(make_cfg("NoAudio", weights="no_such_file.pth", freeze=True))
+    assert not caplog.records and encoder.embedding_dim == 1
+    assert torch.equal(encoder(examples(3)), torch.zeros(3, 1))
+
+
 def test_frozen_encoders_stay_as_they_are():
     """A parent's train() and any number of steps change neither mode, weights nor statistics."""
     encoder = build_audio_encoder(make_cfg(freeze=True))
@@ -97,7 +105,7 @@ def test_random_weights_are_reported(caplog, name, freeze, level, words):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="one of SmallVGGish, VGGish.*got 'Vggish'"):
+    with pytest.raises(ValueError, match="one of NoAudio, SmallVGGish, VGGish.*got 'Vggish'"):
         build_audio_encoder(make_cfg("Vggish"))
 
 

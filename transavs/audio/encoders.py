@@ -8,6 +8,7 @@ from fvcore.common.config import CfgNode
 from fvcore.common.registry import Registry
 
 from transavs.audio.encoder_base import AudioEncoder
+from transavs.audio.no_audio import NoAudio
 from transavs.audio.small_vggish import SmallVGGish
 from transavs.audio.vggish import VGGish
 from transavs.audio.weights import load_encoder_weights, report_random_weights
@@ -20,6 +21,7 @@ or a function of ``cfg`` that returns an ``AudioEncoder``.
 
 AUDIO_ENCODER_REGISTRY.register(VGGish)
 AUDIO_ENCODER_REGISTRY.register(SmallVGGish)
+AUDIO_ENCODER_REGISTRY.register(NoAudio)
 
 
 def build_audio_encoder(cfg: CfgNode) -> AudioEncoder:
@@ -51,6 +53,8 @@ def build_audio_encoder(cfg: CfgNode) -> AudioEncoder:
         )
     if freeze:
         encoder.freeze()
+    if not encoder.state_dict():
+        return encoder
     if weights and not os.path.isfile(os.path.expanduser(weights)):
         # A model can be built, measured or filled from a checkpoint without this file; training
         # from such an encoder is what the warning is about.
