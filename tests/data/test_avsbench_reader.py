@@ -11,7 +11,7 @@ import pytest
 from transavs.data.avsbench import (
     dataset_root,
     load_avsbench,
-    load_sound_classes,
+    load_sound_groups,
     read_csv,
     record_files,
 )
@@ -67,7 +67,7 @@ def test_demo_records_know_objects_and_sounds(demo_root: Path) -> None:
     )
     assert record["sounding_objects"] == [[1], [1], [1, 2], [2], []]
     # Classes in alphabetical order: cow 0, dog 1.
-    assert load_sound_classes(DEMO_MS3, str(demo_root)) == ["cow", "dog"]
+    assert list(load_sound_groups(DEMO_MS3, str(demo_root))) == ["cow", "dog"]
     assert record["sound_labels"] == [[1], [1], [0, 1], [0], []]
 
 
@@ -211,12 +211,18 @@ def test_equal_trees_are_equal_bytes(tmp_path: Path) -> None:
 
 def test_classes_file_fixes_the_labels(demo_root: Path) -> None:
     data = demo_root / "transavs_demo/Multi-sources/ms3_data"
-    heard = load_sound_classes(DEMO_MS3, str(demo_root))
-    (data / "classes.json").write_text(json.dumps(["aardvark", *heard]))
-    assert load_sound_classes(DEMO_MS3, str(demo_root)) == ["aardvark", *heard]
+    heard = list(load_sound_groups(DEMO_MS3, str(demo_root)))
+    groups = {"aardvark": "animal", **dict.fromkeys(heard, "beast")}
+    (data / "classes.json").write_text(json.dumps(groups))
+    assert list(load_sound_groups(DEMO_MS3, str(demo_root)).items()) == list(groups.items())
     labels = load_avsbench(DEMO_MS3, str(demo_root), "test")[0]["sound_labels"]
     assert all(1 <= label <= len(heard) for second in labels for label in second)
-    for content, words in (("{", "JSON list"), ('"dog"', "JSON list"), ("[]", "lacks")):
+    for content, words in (
+        ("{", "expected JSON"),
+        ('["dog"]', "expected JSON"),
+        ('{"dog": 1}', "expected JSON"),
+        ("{}", "lacks"),
+    ):
         (data / "classes.json").write_text(content)
         with pytest.raises(ValueError, match=f"classes.json.*{words}"):
             load_avsbench(DEMO_MS3, str(demo_root), "test")

@@ -21,7 +21,8 @@ def make_records(count: int) -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
+# Off-screen sounds need a registered data set: see test_offscreen.py.
+@pytest.mark.parametrize("condition", sorted(set(CONDITIONS) - {"offscreen"}))
 def test_clips_stay_and_inputs_are_not_changed(condition: str) -> None:
     records = make_records(6)
     before = copy.deepcopy(records)
@@ -77,12 +78,14 @@ def test_records_without_sound_labels_get_none() -> None:
     records = make_records(2)
     for record in records:
         del record["sound_labels"]
-    for condition in CONDITIONS:
+    for condition in set(CONDITIONS) - {"offscreen"}:
         assert all("sound_labels" not in r for r in with_condition(records, condition))
 
 
 def test_errors() -> None:
     with pytest.raises(ValueError, match="at least 2 clips, got 1"):
         with_condition(make_records(1), "shuffled")
-    with pytest.raises(ValueError, match="original, silence, noise, shuffled, got 'whispers'"):
+    with pytest.raises(
+        ValueError, match="original, silence, noise, offscreen, shuffled, got 'whispers'"
+    ):
         with_condition(make_records(2), "whispers")

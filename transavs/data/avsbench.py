@@ -8,6 +8,8 @@ A record is a dict of plain types:
     log_mel_file: path of the official log-mel pickle, or None where there is none.
     category: str, or None where the subset has none.
     sound_labels (where known): T lists of indices into the sound classes, heard in that second.
+    heard_classes, visible_classes (where known): names of the classes that are heard in any second,
+        and of those known to be in the picture.
     object_mask_file_names, sounding_objects (sets with an objects file): T paths of label maps,
         and T lists of the label values of the objects that sound in that second.
 """
@@ -86,6 +88,7 @@ def load_avsbench(
             # One source a clip: its category is what is heard in every second.
             label = sound_classes.index(row.category)
             record["sound_labels"] = [[label] for _ in range(spec.clip_seconds)]
+            record["heard_classes"] = record["visible_classes"] = [row.category]
         records.append(record)
     if check_files:
         _check_files(spec, root, split, records)
@@ -96,11 +99,15 @@ def load_avsbench(
     return records
 
 
-def load_sound_classes(spec: SubsetSpec, root: str) -> list[str]:
-    """Returns the names that ``sound_labels`` indexes; [] for a subset that does not tell."""
+def load_sound_groups(spec: SubsetSpec, root: str) -> dict[str, str]:
+    """Returns the super-category ("" if unknown) of each class that ``sound_labels`` indexes, in
+    the order of the labels; {} for a subset that does not tell."""
     data_folder = os.path.join(subset_folder(spec, root), spec.data_folder)
     objects = ObjectsFile.read(spec, data_folder)
-    return list(objects.sound_classes if objects else spec.sound_classes)
+    if objects:
+        return objects.sound_groups
+    groups = spec.offscreen.groups if spec.offscreen else {}
+    return {name: groups.get(name, "") for name in spec.sound_classes}
 
 
 def record_files(record: Record) -> Iterator[str]:

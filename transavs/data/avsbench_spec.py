@@ -9,7 +9,8 @@ Templates take ``{split}``, ``{name}``, ``{category}`` (S4 only) and ``{number}`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 # The raw category strings of S4, which are its folder names, in the official order.
 S4_CATEGORIES = (
@@ -38,9 +39,41 @@ S4_CATEGORIES = (
     "lawn_mowing",
 )
 
+# Super-categories of S4, and those whose sounds are distant from each (AVSBench-Robust, arXiv
+# 2502.00358: the same kind and the weak contrasts music - human, animal - human and device - music
+# or vehicle are left out).
+S4_GROUPS = {
+    name: group
+    for group, names in {
+        "human": S4_CATEGORIES[0:3],
+        "animal": S4_CATEGORIES[3:9],
+        "music": S4_CATEGORIES[9:15],
+        "vehicle": S4_CATEGORIES[15:19],
+        "device": S4_CATEGORIES[19:23],
+    }.items()
+    for name in names
+}
+DISTANT_GROUPS = {
+    "human": ("animal", "vehicle", "device"),
+    "animal": ("music", "vehicle", "device"),
+    "music": ("animal", "vehicle", "device"),
+    "vehicle": ("human", "animal", "music"),
+    "device": ("human", "animal"),
+}
+# Categories of S4 that no clip of the MS3 test split is known to show or sound.
+_NOT_IN_MS3 = (
+    "horse_clip-clop",
+    "coyote_howling",
+    "helicopter",
+    "race_car",
+    "driving_buses",
+    "ambulance_siren",
+    "chainsawing_trees",
+)
+
 DEMO_FOLDER = "transavs_demo"
 OBJECTS_FILE_NAME = "objects.json"
-# Beside it: the list of class names, in the order of their labels.
+# Beside it: the class names, in the order of their labels, each with its super-category.
 CLASSES_FILE_NAME = "classes.json"
 
 
@@ -58,6 +91,25 @@ class SplitSpec:
     name: str
     labelled_seconds: tuple[int, ...]
     published_clips: int | None = None
+
+
+@dataclass(frozen=True)
+class OffscreenRule:
+    """Where a clip's off-screen sound comes from: one of a class that its picture does not show.
+
+    Attributes:
+        lender: short name of the subset, of the same family and split, whose clips lend their
+            sounds; its clips must tell which classes are heard.
+        distant: super-category -> the super-categories whose sounds are distant from it.
+        groups: class -> super-category; sets with an objects file name theirs in ``classes.json``.
+        lent_classes: only sounds of these are lent; () lends all. Needed where nothing tells what
+            a picture shows.
+    """
+
+    lender: str
+    distant: Mapping[str, tuple[str, ...]]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    lent_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +139,7 @@ class SubsetSpec:
         splits: facts of each split.
         sound_classes: what can be heard; () where the subset does not say. Sets with an objects
             file name theirs in ``classes.json`` beside it.
+        offscreen: how off-screen sounds are found; None for a subset without them.
     """
 
     name: str
@@ -109,6 +162,7 @@ class SubsetSpec:
     first_frame_number: int = 1
     clip_seconds: int = 5
     sound_classes: tuple[str, ...] = ()
+    offscreen: OffscreenRule | None = None
 
     @property
     def split_names(self) -> tuple[str, ...]:
@@ -143,6 +197,7 @@ S4 = SubsetSpec(
         SplitSpec("test", labelled_seconds=_EVERY_SECOND, published_clips=740),
     ),
     sound_classes=S4_CATEGORIES,
+    offscreen=OffscreenRule("s4", DISTANT_GROUPS, S4_GROUPS),
 )
 
 MS3 = SubsetSpec(
@@ -163,6 +218,8 @@ MS3 = SubsetSpec(
         SplitSpec("val", labelled_seconds=_EVERY_SECOND, published_clips=64),
         SplitSpec("test", labelled_seconds=_EVERY_SECOND, published_clips=64),
     ),
+    # Nothing in the release tells what a clip of MS3 shows.
+    offscreen=OffscreenRule("s4", DISTANT_GROUPS, S4_GROUPS, lent_classes=_NOT_IN_MS3),
 )
 
 
@@ -177,6 +234,7 @@ def _demo_variant(spec: SubsetSpec, title: str) -> SubsetSpec:
         objects_name=OBJECTS_FILE_NAME,
         splits=(*splits, SplitSpec("unseen", labelled_seconds=_EVERY_SECOND)),
         sound_classes=(),
+        offscreen=OffscreenRule("s4", DISTANT_GROUPS),
     )
 
 

@@ -6,11 +6,15 @@ files, and a seed fixes each of them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from transavs.data.avsbench import Record
+from transavs.data.offscreen import OffscreenSounds, offscreen_sounds
+
+logger = logging.getLogger(__name__)
 
 
 def _original(records: Sequence[Record], seed: int) -> list[Record]:
@@ -19,14 +23,14 @@ def _original(records: Sequence[Record], seed: int) -> list[Record]:
 
 def _silence(records: Sequence[Record], seed: int) -> list[Record]:
     """Marks clips as silent; the mapper puts digital silence in the place of the waveform."""
-    return [_with_audio(record, {}, audio_condition="silence") for record in records]
+    return [replace_audio(record, {}, audio_condition="silence") for record in records]
 
 
 def _noise(records: Sequence[Record], seed: int) -> list[Record]:
     """Gives clips white noise, another one each; the mapper puts it in the waveform's place."""
     seeds = np.random.SeedSequence(seed).generate_state(len(records))
     return [
-        _with_audio(record, {}, audio_condition="noise", audio_seed=int(own))
+        replace_audio(record, {}, audio_condition="noise", audio_seed=int(own))
         for record, own in zip(records, seeds, strict=True)
     ]
 
@@ -40,9 +44,30 @@ def _shuffled(records: Sequence[Record], seed: int) -> list[Record]:
         )
     partners = _derangement(len(records), np.random.default_rng(seed))
     return [
-        _with_audio(record, records[partner])
+        replace_audio(record, records[partner])
         for record, partner in zip(records, partners, strict=True)
     ]
+
+
+def _offscreen(records: Sequence[Record], seed: int) -> list[Record]:
+    """Gives every clip a sound of a class that its picture does not show, another each time."""
+    sounds: dict[str, OffscreenSounds] = {}
+    changed = []
+    distant_clips = 0
+    for index, record in enumerate(records):
+        dataset = record.get("dataset")
+        if dataset is None:
+            raise ValueError(
+                f"clip {record['clip_id']!r} names no registered data set (`dataset`), whose spec "
+                "says where its off-screen sounds come from"
+            )
+        if dataset not in sounds:
+            sounds[dataset] = offscreen_sounds(dataset)
+        lender, distant = sounds[dataset].choose(record, np.random.default_rng((seed, index)))
+        distant_clips += distant
+        changed.append(replace_audio(record, lender))
+    logger.info("off-screen sounds: %d of %d of a distant kind", distant_clips, len(records))
+    return changed
 
 
 # Name -> function of the records and a seed. A new condition is a function and a line.
@@ -50,8 +75,12 @@ CONDITIONS: dict[str, Callable[[Sequence[Record], int], list[Record]]] = {
     "original": _original,
     "silence": _silence,
     "noise": _noise,
+    "offscreen": _offscreen,
     "shuffled": _shuffled,
 }
+
+# Under these nothing in the picture makes the sound: every predicted pixel is false.
+NEGATIVE_CONDITIONS = ("silence", "noise", "offscreen")
 
 
 def with_condition(records: Sequence[Record], condition: str, seed: int = 0) -> list[Record]:
@@ -59,7 +88,8 @@ def with_condition(records: Sequence[Record], condition: str, seed: int = 0) -> 
 
     Frames, masks and ``sounding_objects`` (what the annotation is about) stay; the audio files and
     ``sound_labels`` (what is heard) follow the condition. Clips with another's sound name it in
-    ``audio_clip_id``.
+    ``audio_clip_id``. ``heard_classes`` and ``visible_classes`` stay: they tell what the clip's own
+    sound and picture hold.
 
     Args:
         records: clip records; they are not changed.
@@ -76,10 +106,17 @@ def with_condition(records: Sequence[Record], condition: str, seed: int = 0) -> 
     return CONDITIONS[condition](records, seed)
 
 
-def _with_audio(
+def replace_audio(
     record: Record, source: Record, audio_condition: str = "original", **facts: int
 ) -> Record:
-    """Returns a copy of a record that hears ``source``; {} holds no sound of an object."""
+    """Returns a copy of a record that hears ``source``; {} holds no sound of an object.
+
+    Args:
+        record: of the picture; not changed.
+        source: whose audio files to read, with ``audio_condition`` "original"; or {}.
+        audio_condition: "original" reads the audio file, "silence" and "noise" replace it.
+        facts: further entries of the record.
+    """
     changed = {**record, **facts}
     changed["audio_condition"] = audio_condition
     if source:

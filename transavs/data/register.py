@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from transavs.data.avsbench import Record, dataset_root, load_avsbench, load_sound_classes
+from transavs.data.avsbench import Record, dataset_root, load_avsbench, load_sound_groups
 from transavs.data.avsbench_spec import REGISTERED_SUBSETS, SubsetSpec
 
 # Binary audio-visual segmentation has one class of object.
@@ -39,6 +39,7 @@ def register_subset(prefix: str, spec: SubsetSpec, root: str | None = None) -> l
             clip_seconds=spec.clip_seconds,
             thing_classes=list(THING_CLASSES),
             sound_classes=list(spec.sound_classes),
+            offscreen_lender=f"{prefix}_{spec.offscreen.lender}_{split}" if spec.offscreen else "",
             evaluator_type="avs",
         )
     return names
@@ -49,7 +50,10 @@ def _load(name: str, spec: SubsetSpec, root: str | None, split: str) -> list[Rec
     records = load_avsbench(spec, root, split)
     # A composed set names its classes in its own files, so they are known only now, and another
     # root may have others: Metadata's attributes refuse a second value, its dict does not.
-    vars(MetadataCatalog.get(name))["sound_classes"] = load_sound_classes(spec, root)
+    groups = load_sound_groups(spec, root)
+    vars(MetadataCatalog.get(name)).update(sound_classes=list(groups), sound_groups=groups)
+    for record in records:
+        record["dataset"] = name
     return records
 
 

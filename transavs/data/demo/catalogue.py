@@ -24,7 +24,7 @@ class SoundingClass:
     Attributes:
         name: class name, such as ``"songbird"``.
         category: folder name in the single-source subset, such as ``"songbird_singing"``.
-        group: super-category: ``"animal"``, ``"music"``, ``"vehicle"`` or ``"thing"``.
+        group: super-category: ``"animal"``, ``"music"``, ``"vehicle"`` or ``"device"``.
         pictures: references of its cut-outs.
         recordings: references of the recordings that train, val and test use.
         held_out: reference of the recording that only ``unseen`` uses; None = the class has no

@@ -104,8 +104,8 @@ def _write_tables(assets: DemoAssets, root: Path, settings: Settings) -> None:
         writer.writerows(rows)
         write_file(root / metadata_file(subset), table.getvalue().encode())
         write_file(root / objects_file(subset), json.dumps(objects).encode())
-        names = sorted(each.name for each in assets.classes)
-        write_file(root / classes_file(subset), json.dumps(names).encode())
+        groups = dict(sorted((each.name, each.group) for each in assets.classes))
+        write_file(root / classes_file(subset), json.dumps(groups).encode())
 
 
 def _write_clips(

@@ -26,7 +26,7 @@ from transavs.data.demo.layout import (
 
 logger = logging.getLogger(__name__)
 
-COMPOSER_VERSION = 1
+COMPOSER_VERSION = 2
 """Raised whenever the composer writes other bytes from the same settings."""
 
 DEFAULT_COUNTS: dict[str, dict[str, int]] = {
