@@ -18,7 +18,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from transavs.audio import SILENCE_LOG_MEL
-from transavs.modeling.inference import argmax_masks, resize_logits, sounding_queries
+from transavs.modeling.inference import argmax_masks, competing_queries, resize_logits
 from transavs.structures import QueryOutput
 
 # Multiples of 16, so that the objects' edges fall between cells of stride 4.
@@ -60,6 +60,8 @@ class FixedQueries(nn.Module):
 
 @META_ARCH_REGISTRY.register()
 class ListeningModel(nn.Module):
+    num_sounding = 1
+
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         self.query_decoder = FixedQueries()
@@ -74,7 +76,7 @@ class ListeningModel(nn.Module):
             for class_logits, mask_logits in zip(
                 output.class_logits, output.mask_logits, strict=True
             ):
-                kept = sounding_queries(class_logits)
+                kept = competing_queries(class_logits)
                 logits = resize_logits(mask_logits[kept], SIZE, SIZE, size)
                 frames.append(argmax_masks(class_logits[kept], logits, 0.5))
             masks, scores = zip(*frames, strict=True)

@@ -83,6 +83,14 @@ def check_cfg(cfg: CfgNode) -> None:
             value = value[part]
         if value not in allowed:
             raise ValueError(f"{key} must be one of {', '.join(allowed)}, got {value!r}")
+    negative = cfg.INPUT.NEGATIVE_AUDIO
+    if not 0 <= negative.SHARE <= 1:
+        raise ValueError(f"INPUT.NEGATIVE_AUDIO.SHARE must lie in [0, 1], got {negative.SHARE}")
+    kinds = ("silence", "noise", "offscreen")
+    if not negative.KINDS or not set(negative.KINDS) <= set(kinds):
+        raise ValueError(
+            f"INPUT.NEGATIVE_AUDIO.KINDS must be some of {', '.join(kinds)}, got {negative.KINDS}"
+        )
     transavs = cfg.MODEL.TRANSAVS
     at_least_one = {"INPUT.CLIP_SECONDS": cfg.INPUT.CLIP_SECONDS}
     at_least_one["SOLVER.IMS_PER_BATCH"] = cfg.SOLVER.IMS_PER_BATCH
@@ -120,6 +128,13 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.AUDIO_SOURCE = "wav"
     # Largest relative change of brightness, contrast and saturation in training; 0 is off.
     cfg.INPUT.COLOR_JITTER = 0.0
+    node = CfgNode()
+    # Share of the training clips, in [0, 1], that hear a sound which nothing in their picture makes
+    # and have no target; each of the KINDS is as likely. "offscreen" is the sound of another clip,
+    # of a class that the picture does not show.
+    node.SHARE = 0.0
+    node.KINDS = ("silence", "noise", "offscreen")
+    cfg.INPUT.NEGATIVE_AUDIO = node
     # Clips that the evaluation loop feeds at once; no score depends on it.
     cfg.TEST.IMS_PER_BATCH = 1
     # Clips over which the official M_F picks its best threshold (AVSBench's test scripts: 4).
@@ -205,6 +220,9 @@ def _add_query_keys(cfg: CfgNode) -> None:
     # What is a ground-truth mask: "union" of all sounding objects of a frame, its connected
     # "components", or one mask for each of the sounding "objects" where the data has them.
     node.TARGETS = "union"
+    # K = 2 read the other way: the background of each frame is a class and a target of its own,
+    # beside "no object". Then its queries compete for pixels in Eq. (14) and (15).
+    node.BACKGROUND_TARGET = False
     # Smaller connected components (pixels) are left out; read with TARGETS "components".
     node.COMPONENT_MIN_AREA = 16
     cfg.MODEL.TRANSAVS = node
@@ -225,6 +243,9 @@ def _add_loss_keys(cfg: CfgNode) -> None:
     node.AQML_WEIGHT = 2.0
     # Binary cross-entropy of matched masks; not in the paper.
     node.MASK_BCE_WEIGHT = 0.0
+    # Agreement of sound and picture: cross-entropy of scaled cosines between a frame's sound and
+    # its pixels, high within the true masks and low elsewhere; not in the paper.
+    node.AGREEMENT_WEIGHT = 0.0
     # Focal loss: exponent, and the weight of "no object" among the classes (decided). A weight r
     # makes a query claim an object from a probability of r / (1 + r) on: with Mask2Former's 0.1,
     # mute objects were segmented too.

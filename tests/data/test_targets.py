@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from transavs.data.targets import (
+    add_background,
     component_labels,
     object_labels,
     split_labels,
@@ -63,7 +64,7 @@ def test_the_largest_component_always_stays() -> None:
 def test_more_components_than_labels() -> None:
     dots = np.zeros((64, 64), bool)
     dots[::2, ::2] = True  # 1024 components
-    assert len(split_labels(component_labels(dots, 1))) == 255
+    assert len(split_labels(component_labels(dots, 1))) == 254
 
 
 def test_objects_that_sound() -> None:
@@ -92,3 +93,16 @@ def test_masks_are_disjoint_and_sum_up_to_the_union() -> None:
     assert (masks.sum(0).numpy() == np.isin(labels, [1, 3, 4])).all()
     mirrored = split_labels(labels[:, ::-1])
     assert torch.equal(mirrored.flip(-1), split_labels(labels))
+
+
+def test_background_is_the_last_target() -> None:
+    labels = np.array([[0, 2], [1, 0]], np.uint8)
+    masks = split_labels(add_background(labels))
+    assert masks.tolist() == [
+        [[False, False], [True, False]],
+        [[False, True], [False, False]],
+        [[True, False], [False, True]],
+    ]
+    # What is padded later belongs to no target.
+    assert split_labels(np.pad(add_background(labels), 1)).sum() == 4
+    assert split_labels(add_background(np.ones((2, 2), np.uint8))).shape == (1, 2, 2)

@@ -6,9 +6,9 @@ import torch
 
 from transavs.modeling.inference import (
     argmax_masks,
+    competing_queries,
     resize_logits,
     semantic_sum_masks,
-    sounding_queries,
 )
 
 
@@ -41,13 +41,36 @@ def naive_argmax(class_logits, mask_logits, threshold) -> tuple[np.ndarray, np.n
 @pytest.mark.parametrize("threshold", [0.5, 0.3])
 def test_argmax_rule_equals_a_loop_over_pixels(classes, threshold):
     class_logits, mask_logits = 2 * torch.randn(6, classes + 1), 3 * torch.randn(6, 5, 7)
-    kept = sounding_queries(class_logits)
+    kept = competing_queries(class_logits)
     assert 0 < kept.sum() < 6
     mask, score = argmax_masks(class_logits[kept], mask_logits[kept], threshold)
     expected_mask, expected_score = naive_argmax(class_logits, mask_logits, threshold)
     np.testing.assert_array_equal(mask.numpy(), expected_mask)
     np.testing.assert_allclose(score.numpy(), expected_score, atol=1e-6)
     assert mask.dtype == torch.bool and score.dtype == torch.float32
+
+
+def test_background_wins_its_pixels():
+    # Queries: sounding at 0.8, background at 0.7, and one that is no object.
+    probs = torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.2, 0.5]])
+    masks = torch.tensor([[[0.9, 0.2, 0.55]], [[0.1, 0.9, 0.7]], [[1.0, 1.0, 1.0]]])
+    kept = competing_queries(probs.log())
+    assert kept.tolist() == [True, True, False]
+    mask, score = argmax_masks(probs.log()[kept], masks.logit(1e-6)[kept], 0.5, num_sounding=1)
+    # 0.8 m against 0.7 m: 0.72 > 0.07, 0.16 < 0.63, and 0.44 < 0.49.
+    assert mask.tolist() == [[True, False, False]]
+    torch.testing.assert_close(score, torch.tensor([[0.72, 0.16, 0.44]]))
+    mask, score = semantic_sum_masks(probs.log(), masks.logit(1e-6), 0.5, num_sounding=1)
+    sums = torch.tensor([[0.72 + 0.02 + 0.3, 0.16 + 0.18 + 0.3, 0.44 + 0.14 + 0.3]])
+    torch.testing.assert_close(score, sums.clamp(max=1), atol=1e-5, rtol=0)
+    background = torch.tensor([[0.09 + 0.07 + 0.2, 0.02 + 0.63 + 0.2, 0.055 + 0.49 + 0.2]])
+    assert torch.equal(mask, sums > background)
+
+
+def test_no_sounding_query_beside_the_background():
+    probs = torch.tensor([[0.1, 0.8, 0.1]])
+    mask, score = argmax_masks(probs.log(), torch.ones(1, 2, 2), 0.5, num_sounding=1)
+    assert not mask.any() and (score == 0).all()
 
 
 def test_winner_decides_even_where_another_mask_is_higher():

@@ -31,6 +31,9 @@ CONFIGS = {
         "MODEL.TRANSAVS.QUERY_POSITION", "none", "MODEL.TRANSAVS.QUERY_ENCODER_LAYERS", 0,
     ),
     "classes": ("MODEL.TRANSAVS.NUM_CLASSES", 3),
+    "background, agreement": (
+        "MODEL.TRANSAVS.BACKGROUND_TARGET", True, "MODEL.TRANSAVS.AGREEMENT_WEIGHT", 1.0,
+    ),
 }  # fmt: skip
 
 

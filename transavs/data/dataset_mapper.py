@@ -24,8 +24,11 @@ from transavs.data.image_files import (
     read_label_map,
     read_mask,
 )
+from transavs.data.negative_audio import NegativeAudio, build_negative_audio
 from transavs.data.targets import (
+    BACKGROUND_LABEL,
     TARGET_FORMS,
+    add_background,
     component_labels,
     object_labels,
     split_labels,
@@ -54,6 +57,8 @@ class AVSDatasetMapper:
         targets: str = "union",
         component_min_area: int = 16,
         audio_source: str = "wav",
+        background_target: bool = False,
+        negative_audio: NegativeAudio | None = None,
     ) -> None:
         """
         Args:
@@ -65,6 +70,9 @@ class AVSDatasetMapper:
             component_min_area: smallest component, in pixels of the annotation.
             audio_source: "wav" computes log-mel examples from the waveform; "log_mel" reads the
                 pickles of the official release.
+            background_target: the background of a frame is a target too, of class 1.
+            negative_audio: in training, replaces the sound of some clips, whose frames then have
+                no sounding target; None replaces none.
         """
         if targets not in TARGET_FORMS:
             raise ValueError(f"expected targets out of {', '.join(TARGET_FORMS)}, got {targets!r}")
@@ -78,6 +86,8 @@ class AVSDatasetMapper:
         self.targets = targets
         self.component_min_area = component_min_area
         self.audio_source = audio_source
+        self.background_target = background_target
+        self.negative_audio = negative_audio
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -88,6 +98,8 @@ class AVSDatasetMapper:
             "targets": cfg.MODEL.TRANSAVS.TARGETS,
             "component_min_area": cfg.MODEL.TRANSAVS.COMPONENT_MIN_AREA,
             "audio_source": cfg.INPUT.AUDIO_SOURCE,
+            "background_target": cfg.MODEL.TRANSAVS.BACKGROUND_TARGET,
+            "negative_audio": build_negative_audio(cfg) if is_train else None,
         }
 
     def __call__(self, record: Record, rng: np.random.Generator | None = None) -> dict[str, Any]:
@@ -104,7 +116,7 @@ class AVSDatasetMapper:
             ``audio`` float32 ``[T, 1, 96, 64]``, log-mel examples,
             ``height`` and ``width`` of the files in pixels, ``clip_id``, ``file_names``;
             in training ``target_masks``, F tensors bool ``[G, H, W]`` (G may be 0), and
-            ``target_classes``, F tensors int64 ``[G]`` of zeros ("sounding object");
+            ``target_classes``, F tensors int64 ``[G]``: 0 "sounding object", 1 the background;
             in evaluation ``union_masks`` bool ``[T, height, width]`` and ``labelled`` bool ``[T]``
             (unlabelled rows of the masks are False).
 
@@ -118,6 +130,9 @@ class AVSDatasetMapper:
         if rng is None:
             rng = np.random.default_rng()
         transform = self.augmentation.draw(height, width, rng)
+        replaced = None
+        if self.is_train and self.negative_audio is not None:
+            replaced = self.negative_audio.draw(record, rng)
         moved = np.stack(transform.apply_frames(frames))
         clip: dict[str, Any] = {
             "clip_id": record["clip_id"],
@@ -126,14 +141,18 @@ class AVSDatasetMapper:
             "width": width,
             "frames": torch.from_numpy(np.ascontiguousarray(moved.transpose(0, 3, 1, 2))),
             "frame_index": torch.tensor(seconds, dtype=torch.int64),
-            "audio": self._read_audio(record),
+            "audio": self._read_audio(replaced or record),
         }
         if self.is_train:
             size = (height, width)
             labels = [self._read_target_labels(record, second, size) for second in seconds]
-            masks = [split_labels(transform.apply_labels(label)) for label in labels]
-            clip["target_masks"] = masks
-            clip["target_classes"] = [torch.zeros(len(mask), dtype=torch.int64) for mask in masks]
+            if replaced is not None:
+                labels = [np.zeros_like(label) for label in labels]
+            if self.background_target:
+                labels = [add_background(label) for label in labels]
+            labels = [transform.apply_labels(label) for label in labels]
+            clip["target_masks"] = [split_labels(label) for label in labels]
+            clip["target_classes"] = [_target_classes(label) for label in labels]
         else:
             labelled = [record["mask_file_names"][second] is not None for second in seconds]
             union = np.zeros((len(seconds), height, width), dtype=np.bool_)
@@ -211,6 +230,12 @@ class AVSDatasetMapper:
                 "'log_mel' reads; set it to 'wav' to compute the examples from the waveform"
             )
         return read_pickle_examples(record["log_mel_file"], self.clip_seconds)
+
+
+def _target_classes(labels: Image) -> Tensor:
+    """Returns the classes int64 ``[G]`` of a label map's masks; the background comes last."""
+    present = np.unique(labels)
+    return torch.from_numpy((present[present > 0] == BACKGROUND_LABEL).astype(np.int64))
 
 
 def build_augmentation(cfg: CfgNode, is_train: bool) -> ClipAugmentation:

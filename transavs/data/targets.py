@@ -19,7 +19,8 @@ from transavs.data.image_files import Image
 
 # How the data says what sounds -> how a frame's targets are formed (MODEL.TRANSAVS.TARGETS).
 TARGET_FORMS = ("union", "components", "objects")
-_MOST_LABELS = 255
+BACKGROUND_LABEL = 255
+_MOST_LABELS = BACKGROUND_LABEL - 1
 
 
 def union_labels(mask: NDArray[np.bool_]) -> Image:
@@ -55,9 +56,17 @@ def object_labels(label_map: Image, sounding: Collection[int]) -> Image:
         sounding: ids of the objects that sound while the frame is shown; a hidden one has no pixel.
     """
     lookup = np.zeros(256, dtype=np.uint8)
-    for rank, label in enumerate(sorted(set(sounding))):
+    for rank, label in enumerate(sorted(set(sounding))[:_MOST_LABELS]):
         lookup[label] = rank + 1
     return lookup[label_map]
+
+
+def add_background(labels: Image) -> Image:
+    """Returns the label map with the background as a target of its own, the last one.
+
+    What geometry adds around a frame later on (0) belongs to no target.
+    """
+    return np.where(labels == 0, np.uint8(BACKGROUND_LABEL), labels)
 
 
 def split_labels(labels: Image) -> Tensor:

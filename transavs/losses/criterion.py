@@ -10,6 +10,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from transavs.losses.functional import dice_loss, mask_bce_loss, softmax_focal_loss
+from transavs.losses.homogeneity import query_homogeneity
 from transavs.losses.matcher import HungarianMatcher
 from transavs.losses.query_terms import AudioQueryDistanceLoss, audio_query_mask_loss
 from transavs.losses.schedule import StepwiseThreshold
@@ -25,6 +26,7 @@ class SetCriterion(nn.Module):
 
     Args:
         num_classes: K, without "no object".
+        num_sounding: the first of them that sound; None: all. Only these make a query confident.
         matcher: finds the pairs.
         distance_loss: AQDL with its projection head; None leaves the term out.
         aqdl_threshold: delta_1 by iteration.
@@ -55,9 +57,11 @@ class SetCriterion(nn.Module):
         mask_bce_weight: float = 0.0,
         focal_gamma: float = 2.0,
         no_object_weight: float = 1.0,
+        num_sounding: int | None = None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.num_sounding = num_classes if num_sounding is None else num_sounding
         self.matcher = matcher
         self.distance_loss = distance_loss
         self.aqdl_threshold = aqdl_threshold
@@ -141,11 +145,15 @@ class SetCriterion(nn.Module):
             losses["loss_mask_bce"] = bce / num_masks
         return losses
 
+    def confidence(self, output: QueryOutput) -> Tensor:
+        """p(sounding), the largest probability of a sounding class, ``[N, Q]`` without a graph."""
+        probs = output.class_logits.detach().float().softmax(-1)
+        return probs[..., : self.num_sounding].amax(-1)
+
     def _self_supervised(
         self, output: QueryOutput, iteration: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        # p(sounding) is the largest probability of a class other than "no object".
-        confidence = output.class_logits.detach().float().softmax(-1)[..., :-1].amax(-1)
+        confidence = self.confidence(output)
         delta_1, delta_2 = self.aqdl_threshold(iteration), self.aqml_threshold(iteration)
         above_1, above_2 = confidence > delta_1, confidence > delta_2
         # Means over the frames of this process, which may have more or fewer than the others.
@@ -163,6 +171,11 @@ class SetCriterion(nn.Module):
             "queries_above_delta_2": above_2.sum(1).float().mean(),
         }
         return losses, statistics
+
+    def homogeneity(self, output: QueryOutput, iteration: int) -> dict[str, Tensor]:
+        """Returns how alike the queries above delta_1 are, see :func:`query_homogeneity`."""
+        confident = self.confidence(output) > self.aqdl_threshold(iteration)
+        return query_homogeneity(output.queries, output.mask_logits, confident)
 
 
 def _mean_over_processes(value: int, device: torch.device) -> Tensor:

@@ -8,48 +8,63 @@ from torch import Tensor
 
 
 def argmax_masks(
-    class_logits: Tensor, mask_logits: Tensor, threshold: float
+    class_logits: Tensor, mask_logits: Tensor, threshold: float, num_sounding: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The paper's rule for one frame, among the queries whose class is a sounding one.
+    """The paper's rule for one frame, among the queries that claim a class.
 
     Every pixel goes to the query with the largest ``p_i(c_i) m_i(x, y)``, c_i the query's most
     probable class; queries whose c_i is "no object" do not compete (decided, as in MaskFormer).
-    A pixel is foreground when its winner's mask probability is above ``threshold``.
+    A pixel is foreground when its winner's class sounds and its mask probability is above
+    ``threshold``.
 
     Args:
         class_logits: ``[Q, K + 1]``.
         mask_logits: ``[Q, H, W]``, at the size that the result shall have.
         threshold: of the mask probability.
+        num_sounding: classes from this one on (the background) do not sound; None: all K do.
 
     Returns:
-        ``(mask, score)``: bool ``[H, W]``, and float32 ``[H, W]`` in [0, 1], the winner's
-        ``p m`` (0 where no query sounds).
+        ``(mask, score)``: bool ``[H, W]``, and float32 ``[H, W]`` in [0, 1], the largest ``p m`` of
+        a sounding query (0 where no query sounds).
     """
     probs = mask_logits.float().sigmoid()
     if len(probs) == 0:
         size = probs.shape[-2:]
         return probs.new_zeros(size, dtype=torch.bool), probs.new_zeros(size)
-    confidence = class_logits.float().softmax(-1)[:, :-1].amax(-1)
-    score, winner = (confidence[:, None, None] * probs).max(0)
-    return probs.gather(0, winner[None])[0] > threshold, score
+    confidence, category = class_logits.float().softmax(-1)[:, :-1].max(-1)
+    weighted = confidence[:, None, None] * probs
+    score, winner = weighted.max(0)
+    mask = probs.gather(0, winner[None])[0] > threshold
+    if num_sounding is not None and num_sounding < class_logits.shape[-1] - 1:
+        sounds = category < num_sounding
+        mask &= sounds[winner]
+        score = (weighted * sounds[:, None, None]).amax(0)
+    return mask, score
 
 
-def sounding_queries(class_logits: Tensor) -> Tensor:
+def competing_queries(class_logits: Tensor) -> Tensor:
     """Which queries take part in :func:`argmax_masks`: bool ``[..., Q]`` of ``[..., Q, K + 1]``."""
     return class_logits.argmax(-1) != class_logits.shape[-1] - 1
 
 
 def semantic_sum_masks(
-    class_logits: Tensor, mask_logits: Tensor, threshold: float
+    class_logits: Tensor, mask_logits: Tensor, threshold: float, num_sounding: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Mask2Former's semantic rule for one frame: score = sum over all queries of ``p m``.
 
-    Args and returns as :func:`argmax_masks`; p is the probability of not being "no object", the
-    sum is cut at 1, and a pixel is foreground when its score is above ``threshold``.
+    Args and returns as :func:`argmax_masks`; p is the probability of the sounding classes, and the
+    sum is cut at 1. A pixel is foreground when its score is above ``threshold``, or, where the
+    background is a class, above the background's sum.
     """
-    confidence = 1 - class_logits.float().softmax(-1)[:, -1]
-    score = torch.einsum("q,qhw->hw", confidence, mask_logits.float().sigmoid()).clamp(max=1)
-    return score > threshold, score
+    classes = class_logits.float().softmax(-1)[:, :-1]
+    if num_sounding is None:
+        num_sounding = classes.shape[1]
+    probs = mask_logits.float().sigmoid()
+    score = torch.einsum("q,qhw->hw", classes[:, :num_sounding].sum(1), probs)
+    if num_sounding == classes.shape[1]:
+        return score.clamp(max=1) > threshold, score.clamp(max=1)
+    background = torch.einsum("q,qhw->hw", classes[:, num_sounding:].sum(1), probs)
+    return score > background, score.clamp(max=1)
 
 
 def resize_logits(

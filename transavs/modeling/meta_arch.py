@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from transavs.audio import build_audio_encoder
 from transavs.losses import (
+    AgreementLoss,
     AudioQueryDistanceLoss,
     HungarianMatcher,
     SetCriterion,
@@ -22,14 +23,14 @@ from transavs.losses import (
 from transavs.modeling.clip_checks import check_clips, frame_seconds
 from transavs.modeling.inference import (
     argmax_masks,
+    competing_queries,
     resize_logits,
     semantic_sum_masks,
-    sounding_queries,
 )
 from transavs.modeling.pixel_decoder import build_pixel_decoder
 from transavs.modeling.query_decoder import QueryDecoder
 from transavs.modeling.query_generator import AudioQueryGenerator
-from transavs.structures import FrameTargets, QueryOutput
+from transavs.structures import FrameTargets, PixelFeatures, QueryOutput
 
 # Statistics go to the event storage this often: each is a transfer from the device.
 _LOG_PERIOD = 20
@@ -53,6 +54,9 @@ class TransAVS(nn.Module):
         freeze_backbone: no gradients in the backbone, running statistics kept.
         inference_rule: "argmax" or "semantic_sum".
         mask_threshold: of the inference rule.
+        num_sounding: of the decoder's classes, the first that sound; None: all.
+        agreement_loss: of sound and picture; None leaves it out.
+        agreement_weight: its weight.
     """
 
     pixel_mean: Tensor
@@ -75,6 +79,9 @@ class TransAVS(nn.Module):
         freeze_backbone: bool = False,
         inference_rule: str = "argmax",
         mask_threshold: float = 0.5,
+        num_sounding: int | None = None,
+        agreement_loss: AgreementLoss | None = None,
+        agreement_weight: float = 0.0,
     ) -> None:
         super().__init__()
         # Convolutions of the backbones are faster with channels last, on CPUs by a third.
@@ -91,6 +98,9 @@ class TransAVS(nn.Module):
         self.freeze_backbone = freeze_backbone
         self.inference_rule = inference_rule
         self.mask_threshold = mask_threshold
+        self.num_sounding = criterion.num_classes if num_sounding is None else num_sounding
+        self.agreement_loss = agreement_loss
+        self.agreement_weight = agreement_weight
         if freeze_backbone:
             self.backbone.requires_grad_(False).eval()
 
@@ -99,6 +109,9 @@ class TransAVS(nn.Module):
         node = cfg.MODEL.TRANSAVS
         backbone = build_backbone(cfg)
         audio_encoder = build_audio_encoder(cfg)
+        agreement_loss = None
+        if node.AGREEMENT_WEIGHT:
+            agreement_loss = AgreementLoss(audio_encoder.embedding_dim, node.HIDDEN_DIM)
         return {
             "backbone": backbone,
             "pixel_decoder": build_pixel_decoder(cfg, backbone.output_shape()),
@@ -117,7 +130,7 @@ class TransAVS(nn.Module):
                 dropout=node.DROPOUT,
             ),
             "query_decoder": QueryDecoder(
-                node.NUM_CLASSES,
+                _num_classes(cfg),
                 node.HIDDEN_DIM,
                 node.NUM_HEADS,
                 node.FEEDFORWARD_DIM,
@@ -133,6 +146,9 @@ class TransAVS(nn.Module):
             "freeze_backbone": cfg.MODEL.BACKBONE.FREEZE,
             "inference_rule": node.INFERENCE.RULE,
             "mask_threshold": node.INFERENCE.MASK_THRESHOLD,
+            "num_sounding": node.NUM_CLASSES,
+            "agreement_loss": agreement_loss,
+            "agreement_weight": node.AGREEMENT_WEIGHT,
         }
 
     @property
@@ -166,9 +182,19 @@ class TransAVS(nn.Module):
             return [self([clip])[0] for clip in clips]
         seconds = [frame_seconds(clip) for clip in clips]
         images, sizes = self._preprocess(clips)
-        outputs = self._predict(images, [clip["audio"] for clip in clips], seconds)
+        outputs, features, embeddings = self._predict(images, clips, seconds)
         if self.training:
-            return self._losses(outputs, clips, images)
+            targets = self._targets(clips, images)
+            losses = self._losses(outputs, targets)
+            if self.agreement_loss is not None:
+                heard = [
+                    clip[own.to(clip.device)] for clip, own in zip(embeddings, seconds, strict=True)
+                ]
+                agreement = self.agreement_loss(
+                    torch.cat(heard), features.mask_features, targets, self.num_sounding
+                )
+                losses["loss_agreement"] = agreement * self.agreement_weight
+            return losses
         padded = (images.shape[-2], images.shape[-1])
         return self._postprocess(outputs[-1], clips, sizes, padded)
 
@@ -186,33 +212,39 @@ class TransAVS(nn.Module):
         return torch.cat(images).contiguous(memory_format=torch.channels_last), sizes
 
     def _predict(
-        self, images: Tensor, audio: list[Tensor], seconds: list[Tensor]
-    ) -> list[QueryOutput]:
+        self, images: Tensor, clips: list[dict[str, Any]], seconds: list[Tensor]
+    ) -> tuple[list[QueryOutput], PixelFeatures, list[Tensor]]:
+        """Outputs of the decoder layers, the pixel decoder's features, and F_a of each clip."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_backbone):
-            features = self.backbone(images)
+            maps = self.backbone(images)
+        audio = [clip["audio"] for clip in clips]
         lengths = [len(examples) for examples in audio]
-        embeddings = self.audio_encoder(torch.cat(audio).to(self.device, non_blocking=True))
-        queries, position = self.query_generator(list(embeddings.split(lengths)), seconds)
-        return self.query_decoder(
-            queries,
-            position,
-            self.pixel_decoder(features),
-            all_layers=self.training and self.deep_supervision,
-        )
+        embedded = self.audio_encoder(torch.cat(audio).to(self.device, non_blocking=True))
+        embeddings = list(embedded.split(lengths))
+        queries, position = self.query_generator(embeddings, seconds)
+        features = self.pixel_decoder(maps)
+        all_layers = self.training and self.deep_supervision
+        outputs = self.query_decoder(queries, position, features, all_layers=all_layers)
+        return outputs, features, embeddings
 
-    def _losses(
-        self, outputs: list[QueryOutput], clips: list[dict[str, Any]], images: Tensor
-    ) -> dict[str, Tensor]:
-        targets = FrameTargets.pack(
+    def _targets(self, clips: list[dict[str, Any]], images: Tensor) -> FrameTargets:
+        return FrameTargets.pack(
             [mask for clip in clips for mask in clip["target_masks"]],
             [label for clip in clips for label in clip["target_classes"]],
             (images.shape[-2], images.shape[-1]),
             self.device,
         )
+
+    def _losses(self, outputs: list[QueryOutput], targets: FrameTargets) -> dict[str, Tensor]:
         # delta of Eq. (18) follows the trainer's iteration, which resuming restores.
         storage = get_event_storage() if has_event_storage() else None
-        losses, statistics = self.criterion(outputs, targets, storage.iter if storage else 0)
-        if storage and storage.iter % _LOG_PERIOD == 0:
+        iteration = storage.iter if storage else 0
+        losses, statistics = self.criterion(outputs, targets, iteration)
+        if storage and iteration % _LOG_PERIOD == 0:
+            alike = self.criterion.homogeneity(outputs[-1], iteration)
+            if alike["pairs"]:
+                for name in ("cosine", "overlap"):
+                    statistics[name] = alike[name] / alike["pairs"]
             for name, value in statistics.items():
                 storage.put_scalar(f"queries/{name}", float(value), smoothing_hint=False)
         return losses
@@ -233,16 +265,22 @@ class TransAVS(nn.Module):
                 class_logits, mask_logits = output.class_logits[frame], output.mask_logits[frame]
                 if self.inference_rule == "argmax":
                     # Only the few sounding queries are brought to full size.
-                    kept = sounding_queries(class_logits)
+                    kept = competing_queries(class_logits)
                     class_logits, mask_logits = class_logits[kept], mask_logits[kept]
                 rule = argmax_masks if self.inference_rule == "argmax" else semantic_sum_masks
                 logits = resize_logits(mask_logits, padded, size, wanted)
-                mask, score = rule(class_logits, logits, self.mask_threshold)
+                mask, score = rule(class_logits, logits, self.mask_threshold, self.num_sounding)
                 masks.append(mask)
                 scores.append(score)
                 frame += 1
             results.append({"masks": torch.stack(masks), "scores": torch.stack(scores)})
         return results
+
+
+def _num_classes(cfg: CfgNode) -> int:
+    """Classes of the decoder without "no object": the sounding ones, and perhaps the background."""
+    node = cfg.MODEL.TRANSAVS
+    return int(node.NUM_CLASSES) + bool(node.BACKGROUND_TARGET)
 
 
 def build_criterion(cfg: CfgNode) -> SetCriterion:
@@ -260,7 +298,7 @@ def build_criterion(cfg: CfgNode) -> SetCriterion:
             node.HIDDEN_DIM, node.AQDL_DISTANCE, node.AQDL_EPSILON, node.AQDL_NORMALIZE
         )
     return SetCriterion(
-        node.NUM_CLASSES,
+        _num_classes(cfg),
         HungarianMatcher(node.CLASS_WEIGHT, node.DICE_WEIGHT, node.MASK_BCE_WEIGHT),
         distance_loss,
         threshold(node.AQDL_THRESHOLD),
@@ -272,4 +310,5 @@ def build_criterion(cfg: CfgNode) -> SetCriterion:
         mask_bce_weight=node.MASK_BCE_WEIGHT,
         focal_gamma=node.FOCAL_GAMMA,
         no_object_weight=node.NO_OBJECT_WEIGHT,
+        num_sounding=node.NUM_CLASSES,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from transavs.engine import SafeCheckpointer
-from transavs.modeling.inference import resize_logits, sounding_queries
+from transavs.modeling.inference import resize_logits
 from transavs.structures import QueryOutput
 
 # mask_logits lie at this stride of the padded frame.
 _MASK_STRIDE = 4
 # Parts that only training uses: a checkpoint may lack them.
-_TRAINING_PARTS = ("criterion.",)
+_TRAINING_PARTS = ("criterion.", "agreement_loss.")
 
 
 @dataclass(frozen=True)
@@ -141,18 +141,25 @@ def ask(model: nn.Module, clip: Mapping[str, Any], most_queries: int = 8) -> Cli
     queries = None
     if noted:
         queries = [
-            _frame_queries(noted[0], frame, masks[frame], clip, most_queries)
+            _frame_queries(
+                noted[0], frame, masks[frame], clip, most_queries, cast(int, model.num_sounding)
+            )
             for frame in range(len(masks))
         ]
     return ClipAnswer(masks, scores, queries)
 
 
 def _frame_queries(
-    output: QueryOutput, frame: int, mask: Tensor, clip: Mapping[str, Any], most: int
+    output: QueryOutput,
+    frame: int,
+    mask: Tensor,
+    clip: Mapping[str, Any],
+    most: int,
+    num_sounding: int,
 ) -> FrameQueries:
     class_logits = output.class_logits[frame].float().cpu()
-    confidence = class_logits.softmax(-1)[:, :-1].amax(-1)
-    sounds = sounding_queries(class_logits)
+    confidence = class_logits.softmax(-1)[:, :num_sounding].amax(-1)
+    sounds = class_logits.argmax(-1) < num_sounding
     order = confidence.argsort(descending=True, stable=True)[:most]
     pixels = torch.zeros((len(confidence), *mask.shape), dtype=torch.bool)
     kept = sounds.nonzero().flatten()
