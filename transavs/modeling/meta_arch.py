@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.backbone import Backbone
@@ -21,6 +20,7 @@ from transavs.losses import (
     StepwiseThreshold,
 )
 from transavs.modeling.clip_checks import check_clips, frame_seconds
+from transavs.modeling.clip_frames import batch_frames
 from transavs.modeling.inference import (
     argmax_masks,
     competing_queries,
@@ -200,16 +200,7 @@ class TransAVS(nn.Module):
 
     def _preprocess(self, clips: list[dict[str, Any]]) -> tuple[Tensor, list[tuple[int, int]]]:
         """Normalised, padded frames ``[N, 3, H, W]``, and each clip's own (height, width)."""
-        sizes = [(clip["frames"].shape[-2], clip["frames"].shape[-1]) for clip in clips]
-        multiple = self.size_divisibility
-        height = -(-max(size[0] for size in sizes) // multiple) * multiple
-        width = -(-max(size[1] for size in sizes) // multiple) * multiple
-        images = []
-        for clip, size in zip(clips, sizes, strict=True):
-            frames = clip["frames"].to(self.device, non_blocking=True)
-            frames = (frames - self.pixel_mean) / self.pixel_std
-            images.append(F.pad(frames, (0, width - size[1], 0, height - size[0])))
-        return torch.cat(images).contiguous(memory_format=torch.channels_last), sizes
+        return batch_frames(clips, self.pixel_mean, self.pixel_std, self.size_divisibility)
 
     def _predict(
         self, images: Tensor, clips: list[dict[str, Any]], seconds: list[Tensor]
