@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 
 import yaml
@@ -15,6 +14,19 @@ from detectron2.config import CfgNode
 from torch.multiprocessing import ProcessRaisedException
 
 from transavs.config import setup_cfg
+from transavs.utils.whole_files import write_text
+
+__all__ = [
+    "INTERRUPTED",
+    "USER_ERROR",
+    "check_output_folder",
+    "command",
+    "own_message",
+    "read_cfg",
+    "split_names",
+    "start_logging",
+    "write_text",
+]
 
 Main = Callable[..., int]
 
@@ -96,21 +108,3 @@ def read_cfg(config_file: str, opts: Sequence[str]) -> CfgNode:
 def split_names(text: str) -> list[str]:
     """Returns the words of a comma-separated list."""
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a file in one step: nobody ever reads half of it."""
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files for the owner alone; results and pages are for everybody.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

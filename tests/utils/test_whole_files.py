@@ -1,0 +1,35 @@
+"""Files are whole: new ones, replaced ones, and former ones where writing failed."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from transavs.utils.whole_files import write_bytes, write_text
+
+
+def test_text_and_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "table.md"
+    write_text(path, "M_J ± spread\n")
+    assert path.read_text(encoding="utf-8") == "M_J ± spread\n"
+    write_bytes(path, b"\x89PNG")
+    assert path.read_bytes() == b"\x89PNG"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_the_former_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "table.md"
+    write_text(path, "former")
+
+    def full_disk(source: str, target: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        write_text(path, "new")
+    assert [file.name for file in tmp_path.iterdir()] == ["table.md"]
+    assert path.read_text() == "former"
