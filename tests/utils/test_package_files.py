@@ -3,14 +3,17 @@
 import pytest
 
 from transavs.utils import package_files
-from transavs.utils.package_files import find_config, shipped_configs
+from transavs.utils.package_files import find_config, find_grid, shipped_configs, shipped_grids
 
 
 @pytest.fixture
 def two_folders(tmp_path, monkeypatch):
     """An installed package folder and a checkout's folder; the former comes first."""
     installed, checkout = tmp_path / "installed", tmp_path / "checkout"
-    for folder, names in ((installed, ["a.yaml"]), (checkout, ["a.yaml", "demo/b.yaml"])):
+    for folder, names in (
+        (installed, ["a.yaml", "grid/g.yaml"]),
+        (checkout, ["a.yaml", "demo/b.yaml"]),
+    ):
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text("VERSION: 2\n")
@@ -42,6 +45,14 @@ def test_then_the_checkout(two_folders, name):
 def test_the_error_lists_what_there_is(two_folders, name):
     with pytest.raises(FileNotFoundError, match=r"among those of the package: a\.yaml"):
         find_config(name)
+
+
+def test_grids_are_no_configs_of_a_model(two_folders):
+    assert shipped_configs() == ["a.yaml"]
+    assert shipped_grids() == ["grid/g.yaml"]
+    assert find_grid("configs/grid/g.yaml") == str(two_folders[0] / "grid" / "g.yaml")
+    with pytest.raises(FileNotFoundError, match=r"no grid file 'h.yaml'.*package: grid/g\.yaml"):
+        find_grid("h.yaml")
 
 
 def test_without_any_config(tmp_path, monkeypatch):

@@ -11,6 +11,9 @@ _PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 #: repository in a checkout or an editable install.
 CONFIG_FOLDERS = (_PACKAGE_FOLDER / "configs", _PACKAGE_FOLDER.parent / "configs")
 
+# Its files are lists of trainings, not configs of a model.
+_GRID_FOLDER = "grid"
+
 
 def find_config(path: str | os.PathLike[str]) -> str:
     """Returns the path of an existing config file.
@@ -22,6 +25,29 @@ def find_config(path: str | os.PathLike[str]) -> str:
     Raises:
         FileNotFoundError: neither; the message lists the shipped configs.
     """
+    return _find(path, "config file", shipped_configs())
+
+
+def find_grid(path: str | os.PathLike[str]) -> str:
+    """Returns the path of an existing grid file (a list of trainings), as :func:`find_config`.
+
+    Raises:
+        FileNotFoundError: no such file; the message lists the shipped grids.
+    """
+    return _find(path, "grid file", shipped_grids())
+
+
+def shipped_configs() -> list[str]:
+    """Returns the names of all configs of a model that the package ships, sorted."""
+    return [name for name in _shipped() if not name.startswith(f"{_GRID_FOLDER}/")]
+
+
+def shipped_grids() -> list[str]:
+    """Returns the names of all grid files that the package ships, sorted."""
+    return [name for name in _shipped() if name.startswith(f"{_GRID_FOLDER}/")]
+
+
+def _find(path: str | os.PathLike[str], what: str, shipped_names: list[str]) -> str:
     given = Path(path).expanduser()
     if given.is_file():
         return str(given)
@@ -31,15 +57,14 @@ def find_config(path: str | os.PathLike[str]) -> str:
             shipped = folder.joinpath(*parts)
             if parts and shipped.is_file():
                 return str(shipped)
-    names = ", ".join(shipped_configs()) or "none found, the installation is broken"
+    names = ", ".join(shipped_names) or "none found, the installation is broken"
     raise FileNotFoundError(
-        f"no config file {os.fspath(path)!r}, neither from the folder {os.getcwd()} nor among "
+        f"no {what} {os.fspath(path)!r}, neither from the folder {os.getcwd()} nor among "
         f"those of the package: {names}"
     )
 
 
-def shipped_configs() -> list[str]:
-    """Returns the names of all configs that :func:`find_config` knows, sorted."""
+def _shipped() -> list[str]:
     for folder in CONFIG_FOLDERS:
         names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.yaml"))
         if names:
