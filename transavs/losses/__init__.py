@@ -1,7 +1,8 @@
-"""Losses of TransAVS: matching, supervised terms, and the two self-supervised query terms."""
+"""Losses of TransAVS (matching, supervised and self-supervised query terms) and of the baseline."""
 
 from transavs.losses.agreement import AgreementLoss
 from transavs.losses.criterion import SetCriterion
+from transavs.losses.dense import audio_visual_matching_loss, frame_bce_loss, union_masks
 from transavs.losses.functional import dice_loss, mask_bce_loss, softmax_focal_loss
 from transavs.losses.homogeneity import query_homogeneity
 from transavs.losses.matcher import HungarianMatcher
@@ -15,8 +16,11 @@ __all__ = [
     "SetCriterion",
     "StepwiseThreshold",
     "audio_query_mask_loss",
+    "audio_visual_matching_loss",
     "dice_loss",
+    "frame_bce_loss",
     "mask_bce_loss",
     "query_homogeneity",
     "softmax_focal_loss",
+    "union_masks",
 ]

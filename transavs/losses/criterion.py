@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from detectron2.utils import comm
 from torch import Tensor, nn
 
 from transavs.losses.functional import dice_loss, mask_bce_loss, softmax_focal_loss
 from transavs.losses.homogeneity import query_homogeneity
 from transavs.losses.matcher import HungarianMatcher
+from transavs.losses.processes import mean_over_processes
 from transavs.losses.query_terms import AudioQueryDistanceLoss, audio_query_mask_loss
 from transavs.losses.schedule import StepwiseThreshold
 from transavs.structures import FrameTargets, QueryOutput
@@ -101,7 +101,7 @@ class SetCriterion(nn.Module):
         self, outputs: Sequence[QueryOutput], targets: FrameTargets, iteration: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         losses: dict[str, Tensor] = {}
-        num_masks = _mean_over_processes(sum(targets.counts), outputs[0].class_logits.device)
+        num_masks = mean_over_processes(sum(targets.counts), outputs[0].class_logits.device)
         for layer, (output, matched) in enumerate(
             zip(outputs, self.matcher(outputs, targets), strict=True)
         ):
@@ -158,7 +158,7 @@ class SetCriterion(nn.Module):
         above_1, above_2 = confidence > delta_1, confidence > delta_2
         # Means over the frames of this process, which may have more or fewer than the others.
         frames = len(confidence)
-        share = frames / _mean_over_processes(frames, confidence.device)
+        share = frames / mean_over_processes(frames, confidence.device)
         losses = {}
         if self.distance_loss is not None:
             losses["loss_aqdl"] = self.distance_loss(output.queries, above_1) * share
@@ -176,15 +176,3 @@ class SetCriterion(nn.Module):
         """Returns how alike the queries above delta_1 are, see :func:`query_homogeneity`."""
         confident = self.confidence(output) > self.aqdl_threshold(iteration)
         return query_homogeneity(output.queries, output.mask_logits, confident)
-
-
-def _mean_over_processes(value: int, device: torch.device) -> Tensor:
-    """Mean of a count over all processes, where a sum of 0 counts as 1.
-
-    As a divisor it makes the gradient of several processes, averaged, equal that of one process
-    with the whole batch.
-    """
-    total = torch.tensor(float(value), device=device)
-    if comm.get_world_size() > 1:
-        torch.distributed.all_reduce(total)
-    return total.clamp(min=1) / comm.get_world_size()

@@ -1,0 +1,19 @@
+"""What losses need to know of the other processes of a training."""
+
+from __future__ import annotations
+
+import torch
+from detectron2.utils import comm
+from torch import Tensor
+
+
+def mean_over_processes(value: int, device: torch.device) -> Tensor:
+    """Mean of a count over all processes, where a sum of 0 counts as 1.
+
+    As a divisor it makes the gradient of several processes, averaged, equal that of one process
+    with the whole batch.
+    """
+    total = torch.tensor(float(value), device=device)
+    if comm.get_world_size() > 1:
+        torch.distributed.all_reduce(total)
+    return total.clamp(min=1) / comm.get_world_size()
