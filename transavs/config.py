@@ -20,6 +20,7 @@ def add_transavs_config(cfg: CfgNode) -> None:
     _add_encoder_keys(cfg)
     _add_query_keys(cfg)
     _add_loss_keys(cfg)
+    _add_tpavi_keys(cfg)
     _add_solver_keys(cfg)
 
 
@@ -76,6 +77,7 @@ def check_cfg(cfg: CfgNode) -> None:
         "MODEL.TRANSAVS.AUDIO_CONTEXT": ("clip", "window", "second"),
         "MODEL.TRANSAVS.QUERY_POSITION": ("learned", "none"),
         "MODEL.TRANSAVS.INFERENCE.RULE": ("argmax", "semantic_sum"),
+        "MODEL.TPAVI.NORM": ("BN", "SyncBN", "naiveSyncBN"),
     }
     for key, allowed in choices.items():
         value = cfg
@@ -100,6 +102,7 @@ def check_cfg(cfg: CfgNode) -> None:
     for key, number in at_least_one.items():
         if number < 1:
             raise ValueError(f"{key} must be at least 1, got {number}")
+    _check_tpavi(cfg.MODEL.TPAVI)
     if transavs.AUDIO_WINDOW < 1 or transavs.AUDIO_WINDOW % 2 == 0:
         raise ValueError(
             "MODEL.TRANSAVS.AUDIO_WINDOW must be an odd number of seconds, to be centred, got "
@@ -261,6 +264,27 @@ def _add_loss_keys(cfg: CfgNode) -> None:
     node.AQDL_DISTANCE = 1.0
     node.AQDL_EPSILON = 0.1
     node.AQDL_NORMALIZE = False
+
+
+def _check_tpavi(node: CfgNode) -> None:
+    every = ("res2", "res3", "res4", "res5")
+    if not node.STAGES or not set(node.STAGES) <= set(every):
+        raise ValueError(f"MODEL.TPAVI.STAGES must be some of {every}, got {node.STAGES}")
+    for name, least in (("CHANNELS", 2), ("AVM_WEIGHT", 0)):
+        if node[name] < least:
+            raise ValueError(f"MODEL.TPAVI.{name} must be at least {least}, got {node[name]}")
+
+
+def _add_tpavi_keys(cfg: CfgNode) -> None:
+    # META_ARCHITECTURE "TPAVI", AVSBench's baseline; defaults are those of its full model.
+    node = CfgNode()
+    # Channels behind the necks, and stages that look at the sound.
+    node.CHANNELS = 256
+    node.STAGES = ("res2", "res3", "res4", "res5")
+    # Norm that ends the attention. With several GPUs "SyncBN", lest each have its own statistics.
+    node.NORM = "BN"
+    node.AVM_WEIGHT = 0.0  # audio-visual matching loss; official: 0.5 for MS3, 0 for S4
+    cfg.MODEL.TPAVI = node
 
 
 def _add_solver_keys(cfg: CfgNode) -> None:

@@ -39,6 +39,8 @@ def build_pixel_decoder(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.M
 def needed_features(cfg: CfgNode) -> tuple[str, ...]:
     """Returns the names of the features that the configured pixel decoder reads."""
     every = (*_MEMORY_FEATURES, "res2")
+    if cfg.MODEL.META_ARCHITECTURE == "TPAVI":
+        return every  # it has no pixel decoder
     names: tuple[str, ...] = getattr(_registered(cfg), "needed_features", every)
     return names
 
