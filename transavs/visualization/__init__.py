@@ -4,6 +4,7 @@ Nothing here needs a display, a model or a data set: inputs are the dicts that t
 and the model answers with.
 """
 
+from transavs.visualization.ablation_plot import AblationPanel, AblationRow, draw_ablation
 from transavs.visualization.clip_picture import ROWS, draw_clip
 from transavs.visualization.curves import draw_run_curves, draw_score_histogram, read_metrics
 from transavs.visualization.overlay import (
@@ -20,6 +21,9 @@ __all__ = [
     "QUERY_COLORS",
     "ROWS",
     "TRUTH_COLOR",
+    "AblationPanel",
+    "AblationRow",
+    "draw_ablation",
     "draw_clip",
     "draw_log_mel",
     "draw_run_curves",
