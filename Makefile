@@ -61,10 +61,10 @@ demo: $(INSTALLED)
 	  --config-file configs/demo/Base-demo.yaml --output $(DEMO_OUTPUT)/audio.safetensors
 	$(DEMO_ENVIRONMENT) $(VENV_PYTHON) tools/train_net.py --config-file configs/demo/demo_ms3.yaml
 	$(DEMO_ENVIRONMENT) $(VENV_PYTHON) tools/train_net.py --config-file configs/demo/demo_s4.yaml
-	$(DEMO_ENVIRONMENT) $(VENV_PYTHON) tools/evaluate_sound.py \
+	$(DEMO_ENVIRONMENT) $(VENV_PYTHON) tools/eval_robustness.py \
 	  --config-file configs/demo/demo_s4.yaml --weights $(DEMO_OUTPUT)/s4/model_best.pth \
 	  --output $(DEMO_OUTPUT)/results.json
-	$(DEMO_ENVIRONMENT) $(VENV_PYTHON) tools/evaluate_sound.py \
+	$(DEMO_ENVIRONMENT) $(VENV_PYTHON) tools/eval_robustness.py \
 	  --config-file configs/demo/demo_ms3.yaml --weights $(DEMO_OUTPUT)/ms3/model_best.pth \
 	  --output $(DEMO_OUTPUT)/results.json --merge
 	$(DEMO_ENVIRONMENT) $(VENV_PYTHON) tools/demo_report.py \

@@ -100,7 +100,7 @@ EXTRAS_REQUIRE = {
 COMMANDS = {
     "transavs-train": "train_net",
     "transavs-pretrain-audio": "pretrain_audio",
-    "transavs-evaluate-sound": "evaluate_sound",
+    "transavs-eval-robustness": "eval_robustness",
     "transavs-visualize": "visualize",
     "transavs-prepare-demo": "prepare_demo",
     "transavs-demo-report": "demo_report",

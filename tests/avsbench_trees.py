@@ -100,7 +100,10 @@ def write_ms3(
 
 
 def write_objects(
-    data: Path, folders: Mapping[str, tuple[str, str]], size: tuple[int, int] = SIZE
+    data: Path,
+    folders: Mapping[str, tuple[str, str]],
+    size: tuple[int, int] = SIZE,
+    classes: tuple[str, str] = ("dog", "cow"),
 ) -> None:
     """Adds objects.json and object maps, and masks that agree with them.
 
@@ -108,14 +111,15 @@ def write_objects(
         data: the data folder of a subset.
         folders: clip id -> (split, folder of its masks under ``gt_masks``).
         size: (height, width) of the frames.
+        classes: of the left object and of the right one.
     """
-    sounding = {"dog": [True, True, True, False, False], "cow": [False, False, True, True, False]}
+    sounding = ([True, True, True, False, False], [False, False, True, True, False])
     labels = object_map(size)
     objects = {}
     for clip_id, (split, place) in folders.items():
         items = [
-            {"id": 1, "class": "dog", "picture": "dog.png", "sounding": sounding["dog"]},
-            {"id": 2, "class": "cow", "picture": "cow.png", "sounding": sounding["cow"]},
+            {"id": number, "class": name, "picture": f"{name}.png", "sounding": seconds}
+            for number, name, seconds in zip((1, 2), classes, sounding, strict=True)
         ]
         objects[clip_id] = {"objects": items, "background": "meadow.jpg", "split": split}
         name = place.split("/")[-1]

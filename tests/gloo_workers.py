@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
+from listening_model import ListeningModel
 from torch import Tensor, nn
 
+from transavs.config import setup_cfg
+from transavs.engine import Trainer
 from transavs.losses import (
     AudioQueryDistanceLoss,
     HungarianMatcher,
@@ -74,3 +78,11 @@ def save_gradients(batches: list[list[list[int]]], folder: str) -> None:
     torch.set_num_threads(1)
     results = [gradients(shares, [comm.get_rank()]) for shares in batches]
     torch.save(results, Path(folder) / f"{comm.get_rank()}.pth")
+
+
+def save_test_results(config: str, opts: Sequence[str], folder: str) -> None:
+    """Writes what ``Trainer.test`` returns for the listening model, one file a process."""
+    torch.set_num_threads(1)
+    cfg = setup_cfg(config, opts)
+    results = Trainer.test(cfg, create_ddp_model(ListeningModel(cfg), device_ids=None))
+    (Path(folder) / f"{comm.get_rank()}.json").write_text(json.dumps(results))

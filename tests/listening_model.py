@@ -2,7 +2,7 @@
 
 ``ListeningModel`` marks the dog of ``avsbench_trees.object_map`` in every second that is not
 silent, whatever sounds. It has a query decoder like TransAVS: query 0 holds the dog, query 1 the
-cow (with 30 % confidence, so never marked), query 2 nothing.
+cow (with 30 % confidence, so never marked), query 2 nothing. Queries 0 and 1 are 45 degrees apart.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ LOUD_JACCARD = (
     1.0 - MARKED_SHARE,
 )
 QUIET_JACCARD = (0.0, 0.0, 0.0, 0.0, 1.0)
+QUERIES = ((1.0, 0.0), (1.0, 1.0), (0.0, 0.0))
 
 
 class FixedQueries(nn.Module):
@@ -55,7 +56,15 @@ class FixedQueries(nn.Module):
         confidence[loud, 0] = 0.9
         class_logits = torch.stack([confidence, 1 - confidence], dim=-1).log()
         mask_logits = self.mask_logits.expand(frames, -1, -1, -1)
-        return [QueryOutput(torch.zeros(frames, 3, 4), class_logits, mask_logits)]
+        queries = torch.tensor(QUERIES).expand(frames, -1, -1)
+        return [QueryOutput(queries, class_logits, mask_logits)]
+
+
+class Criterion(nn.Module):
+    """What is asked of the criterion in evaluation."""
+
+    def confidence(self, output: QueryOutput) -> Tensor:
+        return output.class_logits.softmax(-1)[..., 0]
 
 
 @META_ARCH_REGISTRY.register()
@@ -65,6 +74,7 @@ class ListeningModel(nn.Module):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         self.query_decoder = FixedQueries()
+        self.criterion = Criterion()
 
     def forward(self, clips: list[dict[str, Any]]) -> list[dict[str, Tensor]]:
         results = []
@@ -85,7 +95,10 @@ class ListeningModel(nn.Module):
 
 
 def write_clips(root: Path, names: tuple[str, ...] = CLIPS) -> Path:
-    """Writes the demo's MS3 with ``names`` as its test clips; "quiet" has a silent wav."""
+    """Writes the demo's MS3 with ``names`` as its test clips; "quiet" has a silent wav.
+
+    S4 beside it has one clip, of a bird, which lends its sound.
+    """
     folder = root / "transavs_demo" / "Multi-sources"
     avsbench_trees.write_ms3(folder, {"test": names}, SIZE)
     folders = {name: ("test", f"test/{name}") for name in names}
@@ -93,6 +106,10 @@ def write_clips(root: Path, names: tuple[str, ...] = CLIPS) -> Path:
     for name in set(names) & {"quiet"}:
         wav = folder / "ms3_data" / "audio_wav" / "test" / f"{name}.wav"
         avsbench_trees.write_wav(wav, np.zeros(80000))
+    lender = folder.with_name("Single-source")
+    avsbench_trees.write_s4(lender, {"test": [("bird", "sings")]}, SIZE)
+    place = {"bird/sings": ("test", "test/bird/sings")}
+    avsbench_trees.write_objects(lender / "s4_data", place, SIZE, ("bird", "crow"))
     return root
 
 

@@ -8,9 +8,11 @@ import pytest
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
+from torch import nn
 
 from transavs.config import add_transavs_config, setup_cfg
-from transavs.modeling import TransAVS
+from transavs.engine import build_lr_scheduler, build_optimizer
+from transavs.modeling import TPAVI, TransAVS
 from transavs.utils.package_files import shipped_configs
 
 PACKAGE = Path(__file__).resolve().parents[1] / "transavs"
@@ -40,12 +42,14 @@ def test_shipped_configs_are_found():
 
 # VGGish has 72 million parameters that no config changes.
 SMALL_AUDIO = ("MODEL.DEVICE", "cpu", "MODEL.AUDIO.NAME", "SmallVGGish", "MODEL.AUDIO.WEIGHTS", "")
-_BUILT: dict[str, TransAVS] = {}
+_BUILT: dict[str, TransAVS | TPAVI] = {}
 
 
-def build(name: str) -> TransAVS:
+def build(name: str) -> TransAVS | TPAVI:
     """Builds the network of a config at its full size; those that train it alike share one."""
     cfg = setup_cfg(name, [*SMALL_AUDIO, "MODEL.WEIGHTS", ""])
+    if cfg.MODEL.TIMM.WEIGHTS == "timm":  # timm would download them
+        cfg = setup_cfg(name, [*SMALL_AUDIO, "MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""])
     node = cfg.MODEL.clone()
     node.defrost()
     node.TRANSAVS.AQDL_THRESHOLD = node.TRANSAVS.AQML_THRESHOLD = []
@@ -68,12 +72,17 @@ def test_every_config_loads_freezes_and_builds(name):
     # The folder of the results says which config they are of.
     assert Path(cfg.OUTPUT_DIR).name in (Path(name).stem, Path(name).stem.removeprefix("demo_"))
     model = build(name)
+    if cfg.MODEL.META_ARCHITECTURE == "TPAVI":
+        assert isinstance(model, TPAVI)
+        assert list(model.decoder.blocks) == list(cfg.MODEL.TPAVI.STAGES)
+        return
     assert model.query_generator.time_mixture.shape[0] == cfg.MODEL.TRANSAVS.NUM_QUERIES
     assert len(model.query_decoder.cross_attention) == cfg.MODEL.TRANSAVS.DECODER_LAYERS
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in CONFIGS if "demo" not in name and "Base" not in name]
+    "name",
+    [name for name in CONFIGS if not any(part in name for part in ("demo", "Base", "tpavi"))],
 )
 def test_configs_hold_the_papers_recipe(name):
     """TransAVS (arXiv 2305.07223), section 3.2 and Table 3."""
@@ -106,6 +115,63 @@ def test_configs_hold_the_papers_recipe(name):
     assert cfg.DATASETS.TRAIN == (f"avsbench_{subset}_train",)
     assert cfg.DATASETS.VAL == (f"avsbench_{subset}_val",)
     assert cfg.DATASETS.TEST == (f"avsbench_{subset}_test",)
+
+
+@pytest.mark.parametrize("backbone", ["R50", "pvt_v2_b5"])
+@pytest.mark.parametrize(("subset", "clips", "epochs"), [("s4", 3452, 15), ("ms3", 296, 30)])
+def test_baseline_configs_hold_the_official_recipe(subset, clips, epochs, backbone):
+    """Training of AVSBench's baseline: Adam, constant rate, whole epochs of 4 clips, no changes."""
+    cfg = setup_cfg(f"tpavi/{subset}_{backbone}.yaml")
+    solver = cfg.SOLVER
+    assert (solver.BASE_LR, solver.BACKBONE_MULTIPLIER, solver.IMS_PER_BATCH) == (1e-4, 1, 4)
+    assert solver.MAX_ITER == epochs * clips // 4 == epochs * cfg.TEST.EVAL_PERIOD
+    assert not (solver.WEIGHT_DECAY or solver.WEIGHT_DECAY_NORM or solver.WEIGHT_DECAY_EMBED)
+    assert not solver.CLIP_GRADIENTS.ENABLED and not solver.WARMUP_ITERS
+    layer = nn.Linear(1, 1)
+    optimizer = build_optimizer(cfg, layer)
+    schedule = build_lr_scheduler(cfg, optimizer)
+    for step in range(solver.MAX_ITER + 1):
+        if step % 500 == 0 or step > solver.MAX_ITER - 2:
+            assert optimizer.param_groups[0]["lr"] == 1e-4, step
+        optimizer.step()
+        schedule.step()
+    assert cfg.INPUT.MIN_SIZE_TRAIN == [224] and cfg.INPUT.MIN_SIZE_TEST == 224
+    assert cfg.INPUT.COLOR_JITTER == 0 and cfg.INPUT.RANDOM_FLIP == "none"
+    assert not cfg.INPUT.CROP.ENABLED and cfg.INPUT.FORMAT == "RGB"
+    assert cfg.MODEL.AUDIO.NAME == "VGGish" and cfg.MODEL.AUDIO.FREEZE
+    assert not cfg.MODEL.BACKBONE.FREEZE and cfg.MODEL.BACKBONE.FREEZE_AT == 0
+    if backbone == "R50":
+        assert cfg.MODEL.RESNETS.NORM == "BN"
+    node = cfg.MODEL.TPAVI
+    assert node.CHANNELS == 256 and tuple(node.STAGES) == ("res2", "res3", "res4", "res5")
+    assert node.AVM_WEIGHT == (0.5 if subset == "ms3" else 0)
+    assert cfg.MODEL.TRANSAVS.TARGETS == "union"
+    assert cfg.DATASETS.TRAIN == (f"avsbench_{subset}_train",)
+    assert cfg.DATASETS.VAL == (f"avsbench_{subset}_val",)
+    assert cfg.DATASETS.TEST == (f"avsbench_{subset}_test",)
+
+
+@pytest.mark.parametrize("subset", ["s4", "ms3"])
+def test_demo_of_the_baseline_compares(subset):
+    """With TransAVS's demo it shares everything that is not the network behind the backbone."""
+    baseline, own = (setup_cfg(f"demo/demo_{subset}{end}.yaml") for end in ("_tpavi", ""))
+    assert baseline.MODEL.TRANSAVS.TARGETS == "union"
+    for key in ("BACKBONE", "TIMM", "AUDIO", "PIXEL_MEAN", "PIXEL_STD"):
+        assert baseline.MODEL[key] == own.MODEL[key]
+    for node in ("INPUT", "DATASETS", "TEST", "SEED"):
+        assert baseline[node] == own[node]
+    for key in ("MAX_ITER", "IMS_PER_BATCH"):
+        assert baseline.SOLVER[key] == own.SOLVER[key]
+    # As many parameters learn, to a hundredth.
+    learning = [
+        sum(
+            p.numel()
+            for p in build(f"demo/demo_{subset}{end}.yaml").parameters()
+            if p.requires_grad
+        )
+        for end in ("_tpavi", "")
+    ]
+    assert learning[0] == pytest.approx(learning[1], rel=0.01)
 
 
 def keys_read_in(source: str) -> set[str]:
@@ -193,6 +259,38 @@ def test_overrides_win_over_the_file():
     assert setup_cfg("configs/s4_R101.yaml").MODEL.TRANSAVS.NUM_QUERIES == 300
 
 
+def test_conditions_of_robustness_are_those_of_the_data():
+    from transavs import config
+    from transavs.data import CONDITIONS
+
+    assert tuple(CONDITIONS) == config._CONDITIONS
+    every = setup_cfg("s4_R101.yaml", ["TEST.ROBUSTNESS", str(config._CONDITIONS)])
+    assert every.TEST.ROBUSTNESS == config._CONDITIONS
+    with pytest.raises(ValueError, match="some of original, silence, .*, got whisper, loud"):
+        setup_cfg("s4_R101.yaml", ["TEST.ROBUSTNESS", "('silence','whisper','loud')"])
+
+
+def test_computed_sounds_do_not_stand_beside_pickles():
+    log_mel = ["INPUT.AUDIO_SOURCE", "log_mel", "TEST.ROBUSTNESS"]
+    with pytest.raises(ValueError, match="conditions noise are computed.*INPUT.AUDIO_SOURCE wav"):
+        setup_cfg("s4_R101.yaml", [*log_mel, "('noise','shuffled')"])
+    # The pickles of other clips come from the same program.
+    setup_cfg("s4_R101.yaml", [*log_mel, "('offscreen','shuffled')"])
+
+
+@pytest.mark.parametrize("subset", ["s4", "ms3"])
+def test_configs_without_audio_differ_in_the_encoder_alone(subset):
+    def without(cfg):
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.OUTPUT_DIR = cfg.MODEL.AUDIO.NAME = cfg.MODEL.AUDIO.WEIGHTS = ""
+        return cfg.dump()
+
+    deaf = setup_cfg(f"demo/demo_{subset}_no_audio.yaml")
+    assert deaf.MODEL.AUDIO.NAME == "NoAudio" and deaf.MODEL.AUDIO.WEIGHTS == ""
+    assert without(deaf) == without(setup_cfg(f"demo/demo_{subset}.yaml"))
+
+
 def test_unknown_key_is_named(tmp_path):
     with pytest.raises(KeyError, match="MODEL.TRANSAVS.QUERIES; near it: .*NUM_QUERIES"):
         setup_cfg("s4_R101.yaml", ["MODEL.TRANSAVS.QUERIES", 3])
@@ -220,6 +318,11 @@ def test_missing_file_lists_the_shipped_ones():
     (["MODEL.TRANSAVS.HIDDEN_DIM", 100], r"HIDDEN_DIM \(100\) must be a multiple of"),
     (["MODEL.TRANSAVS.AQDL_THRESHOLD", "[0.5]"], r"AQDL_THRESHOLD must be two probabilities"),
     (["MODEL.TRANSAVS.AQML_THRESHOLD", "[0.5, 1.5]"], r"AQML_THRESHOLD must be two probabilities"),
+    (["MODEL.TPAVI.STAGES", "('res1','res2')"], "MODEL.TPAVI.STAGES must be some of .*res5"),
+    (["MODEL.TPAVI.STAGES", "()"], "MODEL.TPAVI.STAGES must be some of"),
+    (["MODEL.TPAVI.CHANNELS", 1], "MODEL.TPAVI.CHANNELS must be at least 2, got 1"),
+    (["MODEL.TPAVI.AVM_WEIGHT", -1.0], "MODEL.TPAVI.AVM_WEIGHT must be at least 0"),
+    (["MODEL.TPAVI.NORM", "LN"], "MODEL.TPAVI.NORM must be one of BN, SyncBN, naiveSyncBN"),
     (["MODEL.TRANSAVS.NUM_QUERIES", "many"], "Type mismatch"),
     (["MODEL.TRANSAVS.NUM_QUERIES"], "pairs KEY VALUE, got an odd number"),
 ])  # fmt: skip

@@ -188,7 +188,8 @@ def check_command(line: str, parse: Any) -> None:
     arguments = parse(match[1] or match[2], shlex.split(match[3], comments=True))
     options = getattr(arguments, "opts", [])
     configs = [arguments.config_file] if getattr(arguments, "config_file", None) else []
-    configs += [config for _, config, _ in getattr(arguments, "model", None) or []]
+    for option in ("model", "reference"):
+        configs += [config for _, config, _ in getattr(arguments, option, None) or []]
     for config in configs:
         assert (ROOT / config).is_file(), f"no {config}"
         cfg = setup_cfg(str(ROOT / config), options)

@@ -13,6 +13,11 @@ from detectron2.config import CfgNode, get_cfg
 
 from transavs.utils.package_files import find_config
 
+# Keys of transavs.data.CONDITIONS, which configurations are checked against without importing it.
+_CONDITIONS = ("original", "silence", "noise", "offscreen", "shuffled")
+# Their log-mel examples are computed here, whatever the source of the clips' own.
+_COMPUTED_CONDITIONS = ("silence", "noise")
+
 
 def add_transavs_config(cfg: CfgNode) -> None:
     """Adds the keys of TransAVS to ``cfg`` in place."""
@@ -93,6 +98,12 @@ def check_cfg(cfg: CfgNode) -> None:
         raise ValueError(
             f"INPUT.NEGATIVE_AUDIO.KINDS must be some of {', '.join(kinds)}, got {negative.KINDS}"
         )
+    unknown = [name for name in cfg.TEST.ROBUSTNESS if name not in _CONDITIONS]
+    if unknown:
+        raise ValueError(
+            f"TEST.ROBUSTNESS must be some of {', '.join(_CONDITIONS)}, got {', '.join(unknown)}"
+        )
+    check_front_end(cfg, cfg.TEST.ROBUSTNESS)
     transavs = cfg.MODEL.TRANSAVS
     at_least_one = {"INPUT.CLIP_SECONDS": cfg.INPUT.CLIP_SECONDS}
     at_least_one["SOLVER.IMS_PER_BATCH"] = cfg.SOLVER.IMS_PER_BATCH
@@ -121,6 +132,26 @@ def check_cfg(cfg: CfgNode) -> None:
             )
 
 
+def check_front_end(cfg: CfgNode, conditions: Sequence[str]) -> None:
+    """Raises ValueError for conditions whose sound would come from another front-end than others.
+
+    Between AVSBench's pickles and examples that are computed here a model could tell true from
+    false sound by the recipe, as it can in the published negatives of AVSBench-Robust (arXiv
+    2502.00358).
+
+    Args:
+        cfg: reads INPUT.AUDIO_SOURCE.
+        conditions: to evaluate, names out of ``transavs.data.CONDITIONS``.
+    """
+    computed = [name for name in conditions if name in _COMPUTED_CONDITIONS]
+    if computed and cfg.INPUT.AUDIO_SOURCE != "wav":
+        raise ValueError(
+            f"the conditions {', '.join(computed)} are computed from a waveform, while "
+            f"INPUT.AUDIO_SOURCE {cfg.INPUT.AUDIO_SOURCE} reads the clips' own sounds from pickles "
+            "of another program: a model could tell them by that. Set INPUT.AUDIO_SOURCE wav"
+        )
+
+
 def _add_data_keys(cfg: CfgNode) -> None:
     # Sets that training is watched on and the best model chosen by; DATASETS.TEST is evaluated
     # once, after training, and by --eval-only.
@@ -142,6 +173,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.TEST.IMS_PER_BATCH = 1
     # Clips over which the official M_F picks its best threshold (AVSBench's test scripts: 4).
     cfg.TEST.F_THRESHOLD_BATCH = 4
+    # Audio conditions (transavs.data.CONDITIONS) that DATASETS.TEST is evaluated under as well, for
+    # the scores of AVSBench-Robust; the original sound is always evaluated, () adds none.
+    cfg.TEST.ROBUSTNESS = ()
     # The best checkpoint has the highest value of this metric on the first set of DATASETS.VAL.
     cfg.TEST.BEST_METRIC = "avs/M_J"
     # Write sample pictures to TensorBoard every so many iterations; 0 is off.

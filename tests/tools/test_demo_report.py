@@ -26,8 +26,14 @@ RESULTS = {
         "silence": {"frames_with_false_pixels": 1.5, "FPR": 0.001},
     },
     "references": {
-        "demo_ms3_test": {"nothing": 20.0, "every_object": 61.0, "every_object_nonempty": 57.0}
+        "demo_ms3_test": {
+            "nothing": 20.0,
+            "every_object": 61.0,
+            "every_object_nonempty": 57.0,
+            "no <audio>": {"M_J": 44.0, "M_J_nonempty": 33.0, "M_F": 50.0, "FPR": None},
+        }
     },
+    "robustness": {"demo_ms3_test": {"G_mIoU": 71.25, "conditions": {"silence": {"J": 0.0}}}},
 }
 
 
@@ -115,6 +121,9 @@ def test_page_tells_the_scores(arguments: list[str], tmp_path: Path) -> None:
     assert "<td>own sound</td><td>66.0</td><td>70.0</td><td>80.0</td><td>1.23</td>" in text
     assert "mark every object" in text and "57.0" in text
     assert "with another clip's sound J = 21.5; in silence, 1.5 % of the frames" in text
+    assert "false pixels; G-mIoU = 71.2." in text
+    cells = "<td>33.0</td><td>44.0</td><td>50.0</td><td>–</td><td>–</td>"
+    assert f"<td>another model: no &lt;audio&gt;</td>{cells}" in text
     assert "the best of 3 clips" in text
     # Without metrics.json there are no curves, and no link to them.
     assert "curves.svg" not in text

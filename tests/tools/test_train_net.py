@@ -203,6 +203,9 @@ def test_batch_that_the_processes_cannot_share(datasets_env, tmp_path):
         (["DATASETS.VAL", "('nobody_val',)"], "no data set is called 'nobody_val'"),
         (["MODEL.TRANSAVS.NUM_QUERIES", "0"], "NUM_QUERIES must be at least 1"),
         (["SOLVER.IMS_PER_BATCH", "0"], "IMS_PER_BATCH must be at least 1"),
+        # One clip has nobody to exchange its sound with.
+        (["TEST.ROBUSTNESS", "('silence','shuffled')"], "'shuffled': .* at least 2 clips, got 1"),
+        (["TEST.ROBUSTNESS", "('quiet',)"], "TEST.ROBUSTNESS must be some of .*, got quiet"),
     ],
 )
 def test_mistakes_are_told_before_any_work(

@@ -12,7 +12,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator, print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.events import (
     CommonMetricPrinter,
@@ -32,7 +32,11 @@ from transavs.data import (
 from transavs.engine.checkpoint import SafeCheckpointer
 from transavs.engine.hooks import BestModel, GracefulStop, SamplePictures, SeedEachIteration
 from transavs.engine.optimizer import build_lr_scheduler, build_optimizer
+from transavs.engine.robustness import evaluate_loader, evaluate_robustness
 from transavs.evaluation import AVSEvaluator
+from transavs.evaluation.results_file import Results
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):  # type: ignore[misc]
@@ -136,16 +140,32 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
     ) -> OrderedDict[str, Any]:
         """Evaluates ``model`` on ``datasets``, by default those of ``DATASETS.TEST``.
 
+        On the latter it also tells how alike the queries are, and evaluates under the conditions
+        ``TEST.ROBUSTNESS``, unless ``evaluators`` replace ours: the results get a task
+        ``robustness``, and ``robustness.json`` in the output folder all scores.
+
         Returns:
-            The metrics; for several data sets a dict of them by name.
+            The metrics by task, {} on every process but the main one; for several data sets a
+            dict of them by name.
         """
-        if datasets:
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.DATASETS.TEST = tuple(datasets)
-            cfg.freeze()
-        results: OrderedDict[str, Any] = super().test(cfg, model, evaluators)
-        return results
+        if isinstance(evaluators, DatasetEvaluator):
+            evaluators = [evaluators]
+        names = tuple(datasets) or tuple(cfg.DATASETS.TEST)
+        assert evaluators is None or len(evaluators) == len(names), (len(evaluators), names)
+        final = not datasets and evaluators is None
+        by_condition: Results = {}
+        results: OrderedDict[str, Any] = OrderedDict()
+        for index, name in enumerate(names):
+            evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
+            loader = cls.build_test_loader(cfg, name)
+            found = evaluate_loader(cfg, model, loader, evaluator, watch_queries=final)
+            if final and cfg.TEST.ROBUSTNESS:
+                found |= evaluate_robustness(cfg, model, name, found, by_condition)
+            results[name] = found
+            if comm.is_main_process():
+                logger.info("Evaluation results for %s in csv format:", name)
+                print_csv_format(found)
+        return results[names[0]] if len(names) == 1 else results
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> optim.Optimizer:

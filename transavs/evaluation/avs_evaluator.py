@@ -51,8 +51,9 @@ class AVSEvaluator(DatasetEvaluator):
                 benchmark's test scripts use 4 (key ``TEST.F_THRESHOLD_BATCH``).
             empty_batch_f: ``"zero"`` or ``"skip"``, see :func:`transavs.evaluation.summarize`.
             negative: the sound of every clip was replaced by one that nothing in the picture makes
-                (silence, noise). Then ``FPR`` and ``frames_with_false_pixels`` count every
-                predicted pixel, while ``M_J`` and ``M_F`` still compare with the original masks.
+                (silence, noise, off-screen). Then ``FPR`` and ``frames_with_false_pixels`` count
+                every predicted pixel, while ``M_J`` and ``M_F`` still compare with the original
+                masks.
             output_dir: folder for ``frame_scores.json`` with the scores of every frame, written by
                 the main process. None: nothing is written.
         """

@@ -14,10 +14,10 @@ from detectron2.data import MetadataCatalog
 from matplotlib.figure import Figure
 
 from transavs.data import AVSDatasetMapper, load_records, with_condition
+from transavs.evaluation import read_results
 from transavs.tools import report_page
 from transavs.tools.clip_story import StoryTeller, choose_clips
 from transavs.tools.command_line import command, read_cfg, start_logging, write_text
-from transavs.tools.evaluate_sound import read_results
 from transavs.tools.trained_model import load_trained_model
 from transavs.tools.visualize import check_cell_width, file_stem, save_picture
 from transavs.utils.progress import progress_bar
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
     parser = argparse.ArgumentParser(prog="demo_report.py", description=__doc__)
     parser.add_argument(
-        "--results", required=True, metavar="FILE", help="JSON file that evaluate_sound.py wrote"
+        "--results", required=True, metavar="FILE", help="JSON file that eval_robustness.py wrote"
     )
     parser.add_argument(
         "--model",
@@ -138,7 +138,7 @@ class _Report:
             )
         parts.append(report_page.table_meanings())
 
-        # The exchange of sounds is that of evaluate_sound with the same seed; a single clip has
+        # The exchange of sounds is that of eval_robustness with the same seed; a single clip has
         # nobody to exchange with.
         conditions = [name for name in CONDITIONS if name != "shuffled" or len(records) > 1]
         changed = {name: with_condition(records, name, self._seed) for name in conditions}

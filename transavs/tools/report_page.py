@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from transavs.evaluation.results_file import reference_models
 from transavs.tools.clip_story import MARKED_SHARE, Hearing, ObjectTrack, QueryNote
 from transavs.visualization import PREDICTION_COLOR, TRUTH_COLOR
 
@@ -14,6 +15,8 @@ CONDITION_TITLES = {
     "original": "own sound",
     "shuffled": "another clip's sound",
     "silence": "silence",
+    "noise": "white noise",
+    "offscreen": "a sound of something that is not there",
 }
 _REFERENCE_TITLES = {
     "every_object": "no model: mark every object",
@@ -72,7 +75,7 @@ def scores_section(results: Mapping[str, Any], datasets: Mapping[str, str]) -> s
     """The table of results, what its columns mean, and what it says in sentences.
 
     Args:
-        results: content of the file that ``evaluate_sound`` writes.
+        results: content of the file that ``eval_robustness`` writes.
         datasets: name -> title of the data sets to show.
     """
     references = results.get("references", {})
@@ -84,17 +87,18 @@ def scores_section(results: Mapping[str, Any], datasets: Mapping[str, str]) -> s
             continue
         rows.append(f"<tr class=first><td colspan=6>{escape(title)}</td></tr>\n")
         for condition, values in scores.items():
-            cells = [CONDITION_TITLES.get(condition, condition)]
-            cells += [number(values.get(key)) for key in ("M_J_nonempty", "M_J", "M_F")]
-            cells.append(number(values.get("FPR"), 100, 2))
-            cells.append(number(values.get("frames_with_false_pixels")))
+            cells = _score_cells(CONDITION_TITLES.get(condition, condition), values)
             rows.append(f"<tr>{_cells(cells)}</tr>\n")
+        for other, values in reference_models(results, name).items():
+            cells = _score_cells(f"another model: {other}", values)
+            rows.append(f"<tr class=reference>{_cells(cells)}</tr>\n")
         for key, words in _REFERENCE_TITLES.items():
             if key in references.get(name, {}):
                 values = references[name]
                 cells = [words, number(values.get(f"{key}_nonempty")), number(values[key])]
                 rows.append(f"<tr class=reference>{_cells([*cells, '', '', ''])}</tr>\n")
-        sentences.append(_verdict(title, scores, references.get(name, {})))
+        robustness = results.get("robustness", {}).get(name, {})
+        sentences.append(_verdict(title, scores, references.get(name, {}), robustness))
     heads = ("the sound", "J where it sounds", "M_J", "M_F", "false pixels", "false frames")
     heading = "".join(f"<th>{escape(head)}</th>" for head in heads)
     return (
@@ -108,7 +112,7 @@ def scores_section(results: Mapping[str, Any], datasets: Mapping[str, str]) -> s
 _COLUMN_MEANINGS = """
 <p class=note>All in percent. With its own sound, more is better in the first three columns.</p>
 <dl>
-<dt>own sound / another clip's sound / silence</dt><dd>The same frames, heard with three different
+<dt>own sound / another clip's sound / silence ...</dt><dd>The same frames, heard with different
 sounds, and always compared with what sounds in the <em>original</em>. A model that listens does
 well only with the first.</dd>
 <dt>J where it sounds</dt><dd>Jaccard index: the overlap of marked and true pixels, divided by their
@@ -121,11 +125,26 @@ for every few clips (AVSBench's protocol).</dd>
 sound, and share of frames in which more than half a percent of the pixels are such.</dd>
 <dt>no model</dt><dd>What one would score without listening at all, by marking every visible object
 or nothing.</dd>
+<dt>another model</dt><dd>With the clips' own sound, for comparison; it may be one that hears
+nothing.</dd>
+<dt>G-mIoU</dt><dd>The number of AVSBench-Robust: high if the true sound is segmented well and the
+false ones (silence, noise, what is not there) do not bring up the same masks.</dd>
 </dl>
 """
 
 
-def _verdict(title: str, scores: Mapping[str, Any], references: Mapping[str, Any]) -> str:
+def _score_cells(title: str, values: Mapping[str, Any]) -> list[str]:
+    cells = [number(values.get(key)) for key in ("M_J_nonempty", "M_J", "M_F")]
+    cells.append(number(values.get("FPR"), 100, 2))
+    return [title, *cells, number(values.get("frames_with_false_pixels"))]
+
+
+def _verdict(
+    title: str,
+    scores: Mapping[str, Any],
+    references: Mapping[str, Any],
+    robustness: Mapping[str, Any],
+) -> str:
     own = scores.get("original", {}).get("M_J_nonempty")
     text = f"{escape(title)}: with its own sound J = {number(own)}"
     blind = references.get("every_object_nonempty")
@@ -137,6 +156,8 @@ def _verdict(title: str, scores: Mapping[str, Any], references: Mapping[str, Any
     false_frames = scores.get("silence", {}).get("frames_with_false_pixels")
     if false_frames is not None:
         text += f"; in silence, {number(false_frames)} % of the frames show false pixels"
+    if robustness:
+        text += f"; G-mIoU = {number(robustness.get('G_mIoU'))}"
     return text + "."
 
 

@@ -17,6 +17,7 @@ from detectron2.utils.logger import setup_logger
 from transavs.audio import AUDIO_ENCODER_REGISTRY
 from transavs.data import load_records
 from transavs.engine import SafeCheckpointer, Trainer, check_precision
+from transavs.engine.robustness import check_conditions
 from transavs.modeling import PIXEL_DECODER_REGISTRY
 from transavs.tools.command_line import check_output_folder, command, read_cfg
 from transavs.tools.trained_model import check_device
@@ -71,8 +72,9 @@ def _set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
 def check_before_work(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Raises ValueError or OSError for what would otherwise end the work, perhaps after hours.
 
-    Looks at the names in the configuration, the device, the batch, the output folder, and whether
-    all files of all data sets are there; not into the files.
+    Looks at the names in the configuration, the device, the batch, the output folder, whether all
+    files of all data sets are there (not into them), and whether the test sets can be heard under
+    ``TEST.ROBUSTNESS``.
     """
     registries = {
         "MODEL.META_ARCHITECTURE": (cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
@@ -98,7 +100,9 @@ def check_before_work(cfg: CfgNode, args: argparse.Namespace) -> None:
     if not args.eval_only:
         names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *names]
     for name in dict.fromkeys(names):
-        load_records(name)
+        records = load_records(name)
+        if name in cfg.DATASETS.TEST:
+            check_conditions(cfg, records, cfg.TEST.ROBUSTNESS)
 
 
 @command

@@ -1,4 +1,4 @@
-"""evaluate_sound: scores under each condition, the file it writes, and its answers to mistakes."""
+"""eval_robustness: scores by condition, references, summaries, and its answers to mistakes."""
 
 import json
 import re
@@ -11,7 +11,8 @@ import pytest
 import torch
 from listening_model import LOUD_JACCARD, QUIET_JACCARD
 
-from transavs.tools.evaluate_sound import format_table, main, write_results
+from transavs.evaluation import write_results
+from transavs.tools.eval_robustness import main
 
 
 @pytest.fixture
@@ -27,21 +28,27 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def results_of(arguments: list[str]) -> dict:
-    return json.loads(Path(arguments[-1]).read_text())
+    return json.loads(Path(arguments[arguments.index("--output") + 1]).read_text())
 
 
 def test_scores_under_each_sound(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     results = results_of(arguments)
-    assert list(results) == ["demo_ms3_test", "references"]
+    assert list(results) == ["demo_ms3_test", "references", "robustness"]
     scores = results["demo_ms3_test"]
-    assert list(scores) == ["original", "shuffled", "silence"]
+    assert list(scores) == ["original", "silence", "noise", "offscreen", "shuffled"]
 
     # Two clips are loud and one is quiet, with whatever sound they are given in exchange.
     frames = np.array([LOUD_JACCARD, LOUD_JACCARD, QUIET_JACCARD])
     for condition in ("original", "shuffled"):
         assert scores[condition]["M_J"] == pytest.approx(100 * frames.mean())
         assert scores[condition]["M_J_nonempty"] == pytest.approx(100 * frames[:, :4].mean())
+    # Noise and the bird are loud in all three clips.
+    loud = np.mean(LOUD_JACCARD[:4])
+    for condition in ("noise", "offscreen"):
+        assert scores[condition]["M_J_nonempty"] == pytest.approx(100 * loud)
+        assert scores[condition]["FPR"] == pytest.approx(listening_model.MARKED_SHARE)
+        assert scores[condition]["frames_with_false_pixels"] == 100
     assert scores["silence"]["M_J_nonempty"] == 0
     assert scores["silence"]["FPR"] == 0
     # The dog is false where only the cow sounds, and where nothing does.
@@ -50,11 +57,69 @@ def test_scores_under_each_sound(arguments: list[str], capsys: pytest.CaptureFix
     assert {"M_F", "M_F_dataset", "frames_with_false_pixels", "clips"} <= set(scores["original"])
 
     # Both objects have equal areas: marking both overlaps by half, half, whole and half.
+    robustness = results["robustness"]["demo_ms3_test"]
+    assert robustness["J_pos"] == pytest.approx(100 * loud * 2 / 3)
+    assert robustness["J_neg"] == pytest.approx(100 * loud * 2 / 3)
+    assert robustness["FPR"] == pytest.approx(listening_model.MARKED_SHARE * 2 / 3)
+    expected = 2 * loud * 2 / 3 * (1 - loud * 2 / 3)
+    assert robustness["G_mIoU"] == pytest.approx(100 * expected)
+    assert list(robustness["conditions"]) == ["silence", "noise", "offscreen"]
+
     references = results["references"]["demo_ms3_test"]
     assert references["every_object_nonempty"] == pytest.approx(100 * (0.5 + 0.5 + 1 + 0.5) / 4)
     assert references["nothing"] == pytest.approx(100 / 5)
     table = capsys.readouterr().out
     assert "shuffled" in table and "(mark every object)" in table and "40.8" in table
+    assert f"demo_ms3_test: G-mIoU {100 * expected:.1f}, G-F " in table
+
+
+def test_homogeneity_of_the_queries_is_told_for_the_original_sound(arguments: list[str]) -> None:
+    assert main(arguments) == 0
+    scores = results_of(arguments)["demo_ms3_test"]
+    # The surest query alone is above 0.65, in the ten loud frames of fifteen.
+    assert scores["original"]["queries_confident"] == pytest.approx(2 / 3)
+    assert scores["original"]["query_cosine"] is scores["original"]["query_overlap"] is None
+    assert not any("quer" in key for name in ("silence", "shuffled") for key in scores[name])
+    assert main([*arguments, "MODEL.TRANSAVS.AQDL_THRESHOLD", "[0.5,0.2]"]) == 0
+    original = results_of(arguments)["demo_ms3_test"]["original"]
+    # Now the one of 30 % is, too: the dog's and the cow's, 45 degrees apart.
+    assert original["queries_confident"] == pytest.approx((10 * 2 + 5) / 15)
+    assert original["query_cosine"] == pytest.approx(np.sqrt(0.5))
+    assert original["query_overlap"] == 0
+
+
+def test_references_are_other_models_with_the_original_sound(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "other.pth"
+    model = listening_model.ListeningModel(None)
+    # This one takes the cow for the dog.
+    model.query_decoder.mask_logits.data = model.query_decoder.mask_logits.data[[1, 0, 2]]
+    torch.save({"model": model.state_dict()}, weights)
+    reference = ["--reference", "cow finder", arguments[1], str(weights)]
+    assert main([*reference, "--conditions", "original", *arguments]) == 0
+    results = results_of(arguments)
+    assert list(results["demo_ms3_test"]) == ["original"] and "robustness" not in results
+    references = results["references"]["demo_ms3_test"]
+    assert set(references) > {"nothing", "every_object", "cow finder"}
+    # Two clips of three are loud: the cow sounds in two of their four seconds, once with the dog.
+    marked = listening_model.MARKED_PIXELS / listening_model.OBJECT_PIXELS
+    expected = 100 * 2 / 3 * (marked / 2 + marked) / 4
+    assert references["cow finder"]["M_J_nonempty"] == pytest.approx(expected)
+    assert references["cow finder"]["queries_confident"] == pytest.approx(2 / 3)
+    assert "(cow finder)" in capsys.readouterr().out
+
+
+def test_data_sets_without_negatives_have_no_summary(
+    arguments: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main([*arguments[:-2], "--conditions", "original,silence", *arguments[-2:]]) == 0
+    assert "robustness" in results_of(arguments)
+    only = ["--merge", "--conditions", "silence,shuffled"]
+    with caplog.at_level("INFO"):
+        assert main([*arguments[:-2], *only, *arguments[-2:]]) == 0
+    assert "demo_ms3_test: no G-mIoU: the condition 'original' was not evaluated" in caplog.text
+    assert results_of(arguments)["robustness"] == {}
 
 
 def test_shuffled_sounds_follow_the_seed(arguments: list[str]) -> None:
@@ -100,26 +165,33 @@ def test_merge_keeps_other_data_sets(arguments: list[str]) -> None:
 
 
 def test_data_without_objects_has_no_references(arguments: list[str], datasets_env: Path) -> None:
-    words = [*arguments[:-2], "--datasets", "avsbench_ms3_test", "--conditions", "original,silence"]
-    assert main([*words, *arguments[-2:], "INPUT.MIN_SIZE_TEST", "0"]) == 0
-    output = Path(words[words.index("--weights") + 1]).parent / "out" / "results.json"
-    assert list(json.loads(output.read_text())) == ["avsbench_ms3_test"]
+    # AVSBench's own test splits; the helicopter of S4 is heard off screen in MS3.
+    for name, sounds in (
+        ("avsbench_ms3_test", "original,silence,noise,offscreen"),
+        ("avsbench_s4_test", "original,silence,noise"),
+    ):
+        words = [*arguments[:-2], "--datasets", name, "--conditions", sounds]
+        assert main([*words, *arguments[-2:], "INPUT.MIN_SIZE_TEST", "0"]) == 0
+        results = results_of(arguments)
+        assert list(results) == [name, "robustness"]
+        assert list(results[name]) == sounds.split(",")
 
 
-def test_nan_becomes_null_and_a_dash(tmp_path: Path) -> None:
-    results = {"a": {"original": {"M_J": float("nan"), "M_F": 3.0}}}
-    write_results(tmp_path / "r.json", results)
-    assert json.loads((tmp_path / "r.json").read_text())["a"]["original"]["M_J"] is None
-    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
-    assert format_table(results).splitlines()[-1].split() == [
-        "a",
-        "original",
-        "-",
-        "-",
-        "3.0",
-        "-",
-        "-",
-    ]
+def test_seeds_repeat_the_noise(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[torch.Tensor] = []
+    forward = listening_model.ListeningModel.forward
+
+    def listen(self: torch.nn.Module, clips: list[dict]) -> list[dict]:
+        heard.extend(clip["audio"] for clip in clips)
+        return forward(self, clips)
+
+    monkeypatch.setattr(listening_model.ListeningModel, "forward", listen)
+    for seed in ("1", "1", "2"):
+        words = ["--conditions", "noise", "--seed", seed]
+        assert main([*words, *arguments]) == 0
+    first, again, other = (torch.stack(heard[start : start + 3]) for start in (0, 3, 6))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.equal(first[0], first[1])
 
 
 def _checkpoint_of_another_shape(folder: Path) -> str:
@@ -139,6 +211,16 @@ def _checkpoint_of_nothing(folder: Path) -> str:
     [
         ({"--conditions": "original,loud"}, "--conditions: expected .* out of original, silence"),
         ({"--conditions": ","}, "--conditions: expected"),
+        (
+            {"INPUT.AUDIO_SOURCE": "log_mel"},
+            "conditions silence, noise are computed .* Set INPUT.AUDIO_SOURCE wav",
+        ),
+        (
+            {"--datasets": "demo_s4_test"},
+            "audio condition 'offscreen': clip 'bird/sings' shows every class.*leave it out",
+        ),
+        ({"--reference": ("a", "no.yaml", "no.pth")}, "no.yaml"),
+        ({"--reference": ("nothing", "no.yaml", "no.pth")}, "--reference: .* got 'nothing'"),
         (
             {"--datasets": "demo_ms4_test"},
             "no data set is called 'demo_ms4_test'; known:.*demo_ms3",
@@ -165,13 +247,13 @@ def test_mistakes_are_told_in_a_line(
         if name in arguments:
             arguments[arguments.index(name) + 1] = value
         elif name.startswith("--"):
-            arguments[:0] = [name, value]
+            arguments[:0] = [name, *([value] if isinstance(value, str) else value)]
         else:
             arguments += [name, value]
     assert main(arguments) == 2
     errors = capsys.readouterr().err
     assert re.search(message, errors), errors
-    assert "Traceback" not in errors and errors.startswith("evaluate_sound: error: ")
+    assert "Traceback" not in errors and errors.startswith("eval_robustness: error: ")
 
 
 def test_broken_results_are_not_merged(

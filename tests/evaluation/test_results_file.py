@@ -1,0 +1,59 @@
+"""The file of results: whole, free of NaN, and a table that tells all of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from transavs.evaluation import format_table, read_results, write_results
+from transavs.evaluation.results_file import dataset_names, reference_models
+
+SUMMARY = {"G_mIoU": 84.04, "G_F": float("nan"), "FPR": 0.0123, "J_pos": 75.6, "J_neg": 3.2}
+RESULTS = {
+    "robustness": {"a": {**SUMMARY, "conditions": {"silence": {"J": 3.2}, "noise": {}}}},
+    "references": {"a": {"nothing": 20.0, "no audio": {"M_J": 44.4, "M_J_nonempty": 33.3}}},
+    "b": {"original": {"M_J": 1.0}},
+    "a": {"original": {"M_J": float("nan"), "M_F": 3.0, "FPR": 0.5}},
+}
+
+
+def test_data_sets_come_first_and_nan_becomes_null(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "r.json"
+    write_results(path, RESULTS)
+    content = json.loads(path.read_text())
+    assert list(content) == ["a", "b", "references", "robustness"]
+    assert content["a"]["original"]["M_J"] is None
+    assert content["robustness"]["a"]["G_F"] is None
+    assert read_results(path) == content
+    assert [file.name for file in path.parent.iterdir()] == ["r.json"]
+
+
+def test_parts() -> None:
+    assert dataset_names(RESULTS) == ["b", "a"]
+    assert reference_models(RESULTS, "a") == {"no audio": {"M_J": 44.4, "M_J_nonempty": 33.3}}
+    assert reference_models(RESULTS, "b") == reference_models({}, "a") == {}
+
+
+def test_table() -> None:
+    lines = format_table(RESULTS).splitlines()
+    rows = [line.split() for line in lines]
+    assert ["b", "original", "1.0", "-", "-", "-", "-"] in rows
+    assert ["a", "original", "-", "-", "3.0", "50.00", "-"] in rows
+    assert ["a", "(no", "audio)", "44.4", "33.3", "-", "-", "-"] in rows
+    assert ["a", "(mark", "nothing)", "20.0", "-"] in rows
+    assert lines[-1] == (
+        "a: G-mIoU 84.0, G-F -, FPR 0.012; J 75.6 with the clips' own sound, 3.2 on average of: "
+        "silence, noise"
+    )
+    # What was read from a file has None in the place of NaN.
+    assert format_table({"a": {"original": {"M_J": None}}}).split()[-5:] == ["-"] * 5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "is no JSON"), ("[1]", "no results"), ('{"a": 1}', "no results")]
+)
+def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_results(path)

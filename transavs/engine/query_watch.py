@@ -1,0 +1,87 @@
+"""Watches, while a model is evaluated, how alike the confident queries of its frames are."""
+
+from __future__ import annotations
+
+import math
+from types import TracebackType
+from typing import Any
+
+import torch
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+from transavs.losses import query_homogeneity
+from transavs.structures import QueryOutput
+
+_SUMS = ("cosine", "overlap", "pairs", "confident", "frames")
+
+
+class QueryWatch:
+    """Context in which every answer of a model's query decoder is noted.
+
+    A model without ``query_decoder`` and ``criterion`` is left alone.
+
+    Args:
+        model: also in the wrapper of several processes.
+        threshold: delta; queries more confident of sounding than this are compared.
+    """
+
+    def __init__(self, model: nn.Module, threshold: float) -> None:
+        model = getattr(model, "module", model)
+        self._decoder: Any = getattr(model, "query_decoder", None)
+        self._criterion: Any = getattr(model, "criterion", None)
+        self._threshold = threshold
+        self._sums = dict.fromkeys(_SUMS, 0.0)
+        self._hook: Any = None
+
+    def __enter__(self) -> QueryWatch:
+        if self._watches:
+            self._hook = self._decoder.register_forward_hook(self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+
+    @property
+    def _watches(self) -> bool:
+        return self._decoder is not None and hasattr(self._criterion, "confidence")
+
+    def scores(self) -> dict[str, float]:
+        """Returns what was seen in all processes together; all of them must call it.
+
+        Returns:
+            ``queries_confident``, their mean number a frame; ``query_cosine`` and
+            ``query_overlap``, means over all pairs of confident queries of one frame of their
+            cosine and of the Jaccard index of their masks (see
+            :func:`transavs.losses.query_homogeneity`). NaN where there is nothing to divide by;
+            {} for a model without queries.
+        """
+        if not self._watches:
+            return {}
+        gathered = comm.all_gather(self._sums)
+        total = {key: sum(sums[key] for sums in gathered) for key in _SUMS}
+        return {
+            "query_cosine": _ratio(total["cosine"], total["pairs"]),
+            "query_overlap": _ratio(total["overlap"], total["pairs"]),
+            "queries_confident": _ratio(total["confident"], total["frames"]),
+        }
+
+    @torch.no_grad()
+    def _note(self, module: nn.Module, inputs: Any, outputs: list[QueryOutput]) -> None:
+        output = outputs[-1]
+        confident: Tensor = self._criterion.confidence(output) > self._threshold
+        found = query_homogeneity(output.queries, output.mask_logits, confident)
+        for key, value in found.items():
+            self._sums[key] += float(value)
+        self._sums["confident"] += float(confident.sum())
+        self._sums["frames"] += len(confident)
+
+
+def _ratio(total: float, count: float) -> float:
+    return total / count if count else math.nan

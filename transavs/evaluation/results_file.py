@@ -1,0 +1,106 @@
+"""The file of results: scores of data sets under audio conditions, as JSON and as a table.
+
+Form: ``{data set: {condition: scores}, "references": {data set: {...}}, "robustness": {data set:
+{...}}}``. A reference is a number of :func:`transavs.evaluation.reference_scores`, or the scores of
+another model by its name. Robustness is that of :func:`transavs.evaluation.summarize_robustness`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+from transavs.utils.whole_files import write_text
+
+Results = dict[str, dict[str, Any]]
+
+REFERENCES = "references"
+ROBUSTNESS = "robustness"
+# Beside the data sets, and behind them in the file.
+_OTHER_PARTS = (REFERENCES, ROBUSTNESS)
+_SIMPLE_REFERENCES = (("mark every object", "every_object"), ("mark nothing", "nothing"))
+_HEADERS = ("data set", "sound", "M_J", "M_J non-empty", "M_F", "false pixels %", "false frames %")
+
+
+def read_results(path: str | os.PathLike[str]) -> Results:
+    """Returns the content of a results file; ValueError if it is something else.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    with open(path, encoding="utf-8") as file:
+        try:
+            results = json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON ({error}); delete it or choose another") from error
+    if not isinstance(results, dict) or not all(isinstance(v, dict) for v in results.values()):
+        raise ValueError(f"{path} holds no results of an evaluation; choose another file")
+    return results
+
+
+def write_results(path: str | os.PathLike[str], results: Results) -> None:
+    """Writes results as JSON in one step, the data sets first. NaN becomes null."""
+    names = [*sorted(dataset_names(results)), *(part for part in _OTHER_PARTS if part in results)]
+    write_text(path, json.dumps(_without_nan({n: results[n] for n in names}), indent=1) + "\n")
+
+
+def dataset_names(results: Mapping[str, Any]) -> list[str]:
+    """Returns which of the entries are data sets."""
+    return [name for name in results if name not in _OTHER_PARTS]
+
+
+def reference_models(results: Mapping[str, Any], dataset: str) -> dict[str, Mapping[str, Any]]:
+    """Returns the scores of the other models that a data set was evaluated with, by their names."""
+    found = results.get(REFERENCES, {}).get(dataset, {})
+    return {name: scores for name, scores in found.items() if isinstance(scores, Mapping)}
+
+
+def format_table(results: Results) -> str:
+    """Returns the results for people: a line a data set and condition, and the summaries below."""
+    rows: list[list[str]] = []
+    for name in dataset_names(results):
+        for condition, scores in results[name].items():
+            rows.append(_row(name, condition, scores))
+        references = results.get(REFERENCES, {}).get(name, {})
+        for other, scores in reference_models(results, name).items():
+            rows.append(_row(name, f"({other})", scores))
+        for label, key in _SIMPLE_REFERENCES:
+            if key in references:
+                cells = [_cell(references, k) for k in (key, f"{key}_nonempty")]
+                rows.append([name, f"({label})", *cells, "", "", ""])
+    table = tabulate(rows, _HEADERS, disable_numparse=True, stralign="right")
+    summaries = [
+        _summary_line(name, summary) for name, summary in results.get(ROBUSTNESS, {}).items()
+    ]
+    return "\n".join([table, *summaries])
+
+
+def _summary_line(name: str, summary: Mapping[str, Any]) -> str:
+    negatives = ", ".join(summary.get("conditions", ()))
+    return (
+        f"{name}: G-mIoU {_cell(summary, 'G_mIoU')}, G-F {_cell(summary, 'G_F')}, "
+        f"FPR {_cell(summary, 'FPR', digits=3)}; J {_cell(summary, 'J_pos')} with the clips' own "
+        f"sound, {_cell(summary, 'J_neg')} on average of: {negatives}"
+    )
+
+
+def _row(name: str, sound: str, scores: Mapping[str, float | None]) -> list[str]:
+    cells = [_cell(scores, key) for key in ("M_J", "M_J_nonempty", "M_F")]
+    cells.append(_cell(scores, "FPR", factor=100, digits=2))
+    return [name, sound, *cells, _cell(scores, "frames_with_false_pixels")]
+
+
+def _cell(scores: Mapping[str, float | None], key: str, factor: float = 1, digits: int = 1) -> str:
+    value = scores.get(key)
+    return "-" if value is None or math.isnan(value) else f"{factor * value:.{digits}f}"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

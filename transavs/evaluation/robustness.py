@@ -1,0 +1,97 @@
+"""Scores of AVSBench-Robust (arXiv 2502.00358): the true sound segmented, a false one not.
+
+With ``J_pos`` the Jaccard index under the clips' own sound and ``J_neg`` its mean over the negative
+conditions, always against the *original* masks, so that a low one is good::
+
+    G_mIoU = 2 J_pos (1 - J_neg) / (J_pos + (1 - J_neg))
+
+``G_F`` likewise with the F-measure, and ``FPR`` is the mean share of pixels that are marked under
+the negative conditions. A model that segments the same object whatever sounds has a high ``J_pos``
+and a low ``G_mIoU``.
+
+One choice differs from adding up official numbers. Jaccard is the mean over the frames in which
+something sounds (``M_J_nonempty``): on an empty frame the benchmark scores the share of background,
+which would count a model's rightful silence under a false sound as agreement with the original.
+Where no frame is empty, as in S4, it is the official number. F is the official ``M_F``, in which a
+group of clips without any foreground counts as 0 whatever the model does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+ORIGINAL = "original"
+_JACCARD = "M_J_nonempty"
+_F_MEASURE = "M_F"
+_FALSE_SHARE = "FPR"
+
+Scores = Mapping[str, float | None]
+
+
+def summarize_robustness(scores: Mapping[str, Scores], negatives: Sequence[str]) -> dict[str, Any]:
+    """Returns the summary of a data set from its scores under several audio conditions.
+
+    Args:
+        scores: condition -> the entries of :func:`transavs.evaluation.summarize`, those of negative
+            conditions with every predicted pixel counted as false. None is read as NaN.
+        negatives: the negative conditions; those that ``scores`` lacks are left out. Conditions
+            that are neither these nor the original do not enter.
+
+    Returns:
+        ``G_mIoU``, ``G_F``, ``J_pos``, ``J_neg``, ``F_pos``, ``F_neg`` in percent, ``FPR`` as a
+        share in [0, 1], and ``conditions``: for each negative condition its own ``J``, ``F``,
+        ``FPR``, ``G_mIoU`` and ``G_F``. A score that is NaN makes NaN of what is computed from it.
+
+    Raises:
+        ValueError: there is nothing to summarize; the message says why.
+    """
+    present = [name for name in negatives if name in scores]
+    if ORIGINAL not in scores:
+        raise ValueError(f"the condition {ORIGINAL!r} was not evaluated")
+    if not present:
+        raise ValueError(f"no negative condition was evaluated (one of {', '.join(negatives)})")
+    j_pos, f_pos = (_number(scores[ORIGINAL], key) for key in (_JACCARD, _F_MEASURE))
+    if math.isnan(j_pos):
+        raise ValueError("nothing sounds in any frame under the original sound")
+    conditions = {}
+    for name in present:
+        j, f = (_number(scores[name], key) for key in (_JACCARD, _F_MEASURE))
+        conditions[name] = {
+            "J": j,
+            "F": f,
+            "FPR": _number(scores[name], _FALSE_SHARE),
+            "G_mIoU": combined_score(j_pos, j),
+            "G_F": combined_score(f_pos, f),
+        }
+    j_neg, f_neg, false_share = (
+        float(np.mean([values[key] for values in conditions.values()])) for key in ("J", "F", "FPR")
+    )
+    return {
+        "G_mIoU": combined_score(j_pos, j_neg),
+        "G_F": combined_score(f_pos, f_neg),
+        "FPR": false_share,
+        "J_pos": j_pos,
+        "J_neg": j_neg,
+        "F_pos": f_pos,
+        "F_neg": f_neg,
+        "conditions": conditions,
+    }
+
+
+def combined_score(positive: float, negative: float) -> float:
+    """Returns the harmonic mean of ``positive`` and ``100 - negative``, all in percent.
+
+    0 where both are 0 (nothing is right with any sound), NaN where one is NaN.
+    """
+    kept = 100.0 - negative
+    total = positive + kept
+    return 0.0 if total == 0 else 2 * positive * kept / total
+
+
+def _number(scores: Scores, key: str) -> float:
+    value = scores.get(key)
+    return math.nan if value is None else float(value)

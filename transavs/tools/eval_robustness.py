@@ -1,0 +1,152 @@
+"""Evaluate a model on the same clips with their own sound, silence, noise, and false sounds."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from collections.abc import Mapping, Sequence
+
+from detectron2.config import CfgNode
+from torch import nn
+
+from transavs.config import check_front_end
+from transavs.data import CONDITIONS, load_records
+from transavs.data.avsbench import Record
+from transavs.engine.robustness import ORIGINAL, add_summary, check_conditions, evaluate_conditions
+from transavs.evaluation import format_table, read_results, reference_scores, write_results
+from transavs.evaluation.results_file import REFERENCES, Results
+from transavs.tools.command_line import (
+    check_output_folder,
+    command,
+    read_cfg,
+    split_names,
+    start_logging,
+)
+from transavs.tools.trained_model import load_trained_model
+
+logger = logging.getLogger(__name__)
+
+Model = tuple[CfgNode, nn.Module]
+
+# Names of the references that are no models.
+_TAKEN_NAMES = ("nothing", "every_object", "nothing_nonempty", "every_object_nonempty")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="eval_robustness.py",
+        description=f"{__doc__} A model that listens marks nothing in silence and noise, and loses "
+        "its score with a sound of something else; G-mIoU and G-F, those of AVSBench-Robust, put "
+        "that into a number. Where the data know every visible object, the file also gets the "
+        "scores of marking nothing and of marking every object.",
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument(
+        "--weights", default="", metavar="FILE", help="checkpoint (default: MODEL.WEIGHTS)"
+    )
+    parser.add_argument(
+        "--datasets", default="", metavar="NAME,NAME", help="default: DATASETS.TEST"
+    )
+    parser.add_argument(
+        "--conditions",
+        default=",".join(CONDITIONS),
+        metavar="NAME,NAME",
+        help="default: all of them, %(default)s",
+    )
+    parser.add_argument(
+        "--reference",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "CONFIG", "WEIGHTS"),
+        help="another model, such as one without audio, to stand beside this one: evaluated with "
+        "the original sound; may be repeated",
+    )
+    parser.add_argument("--output", required=True, metavar="FILE", help="JSON file to write")
+    parser.add_argument(
+        "--merge", action="store_true", help="keep what the file holds of other data sets"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of noise and of exchanged sounds")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="config overrides for all models: KEY VALUE ..."
+    )
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the results and prints them; returns the exit code (2 for a user's mistake)."""
+    args = build_parser().parse_args(argv)
+    start_logging()
+    cfg = read_cfg(args.config_file, args.opts)
+    names = split_names(args.datasets) or list(cfg.DATASETS.TEST)
+    conditions = split_names(args.conditions)
+    _check_words("--conditions", conditions, CONDITIONS)
+    if not names:
+        raise ValueError("the configuration has no DATASETS.TEST: name data sets with --datasets")
+    check_output_folder(os.path.dirname(os.path.abspath(args.output)))
+    # Before the long work: whatever is wrong with files is told at once.
+    check_front_end(cfg, conditions)
+    results = read_results(args.output) if args.merge and os.path.exists(args.output) else {}
+    records = {name: load_records(name) for name in names}
+    for name in names:
+        check_conditions(cfg, records[name], conditions, args.seed)
+    models = _load_references(args.reference, args.opts)
+    model = load_trained_model(cfg, args.weights)
+
+    for name in names:
+        results[name] = evaluate_conditions(cfg, model, records[name], conditions, args.seed)
+        add_summary(results, name)
+        references = find_references(records[name]) | _evaluate_references(models, records[name])
+        if references:
+            results.setdefault(REFERENCES, {})[name] = references
+        elif REFERENCES in results:
+            results[REFERENCES].pop(name, None)
+        # After each data set: an interrupted run keeps what is done.
+        write_results(args.output, results)
+    print(format_table(results))
+    logger.info("Results in %s", args.output)
+    return 0
+
+
+def find_references(records: Sequence[Record]) -> dict[str, float]:
+    """Returns ``reference_scores``, or {} where the data do not know every visible object."""
+    if not all("object_mask_file_names" in record for record in records):
+        return {}
+    return reference_scores(records)
+
+
+def _load_references(
+    arguments: Sequence[tuple[str, str, str]], opts: Sequence[str]
+) -> dict[str, Model]:
+    """Returns configuration and model of each ``--reference NAME CONFIG WEIGHTS``."""
+    models: dict[str, Model] = {}
+    for name, config_file, weights in arguments:
+        if not name or name in _TAKEN_NAMES or name in models:
+            raise ValueError(f"--reference: expected a name of its own for each, got {name!r}")
+        cfg = read_cfg(config_file, opts)
+        models[name] = (cfg, load_trained_model(cfg, weights))
+    return models
+
+
+def _evaluate_references(models: Mapping[str, Model], records: Sequence[Record]) -> Results:
+    found: Results = {}
+    for name, (cfg, model) in models.items():
+        logger.info("The reference %s", name)
+        found[name] = dict(evaluate_conditions(cfg, model, records, (ORIGINAL,))[ORIGINAL])
+    return found
+
+
+def _check_words(option: str, words: Sequence[str], known: Mapping[str, object]) -> None:
+    unknown = [word for word in words if word not in known]
+    if unknown or not words:
+        raise ValueError(
+            f"{option}: expected a comma-separated list out of {', '.join(known)}, "
+            f"got {','.join(words)!r}"
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
