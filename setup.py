@@ -118,7 +118,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=find_packages(include=["transavs", "transavs.*"]),
-    package_data={"transavs": ["py.typed"]},
+    package_data={"transavs": ["py.typed", "weights/*.safetensors"]},
     cmdclass={"build_py": BuildWithConfigs},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -137,3 +137,9 @@ def test_the_wheel_carries_the_configs(tmp_path, monkeypatch):
 def test_an_editable_install_copies_nothing(tmp_path):
     source = (ROOT / "setup.py").read_text(encoding="utf-8")
     assert source.count("if not self.editable_mode") == 2
+
+
+def test_shipped_models_travel_with_the_package():
+    assert '"weights/*.safetensors"' in (ROOT / "setup.py").read_text(encoding="utf-8")
+    manifest = (ROOT / "MANIFEST.in").read_text(encoding="utf-8")
+    assert "recursive-include transavs/weights *.safetensors" in manifest

@@ -12,12 +12,9 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
+from transavs.engine.shipped import BACKBONE, TRAINING_ONLY, add_own_backbone, read_safetensors
 from transavs.utils.safe_pickle import load_checkpoint_pickle, refusal
 
-# Tensors of public weights go here; the rest of the network has none.
-_BACKBONE = "backbone."
-# Needed in training alone: a checkpoint may lack them, or hold more of them than the model.
-_TRAINING_ONLY = "criterion."
 _LISTED_NAMES = 8
 
 
@@ -31,7 +28,8 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
     - A checkpoint of this network must fit it exactly (but for what the losses hold). detectron2
       logs a warning and leaves random what does not fit, which in ``--eval-only`` gives a score of
       a network that nobody trained. Files with weights for the image backbone alone, as one
-      starts training from, may lack the rest.
+      starts training from, may lack the rest, and shipped models (``transavs.engine.shipped``)
+      the backbone.
     """
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -97,9 +95,7 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
     def _torch_load(self, f: str) -> dict[str, Any]:
         try:
             if f.endswith(".safetensors"):
-                from safetensors.torch import load_file
-
-                return dict(load_file(f))
+                return read_safetensors(f)
             data = torch.load(f, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise ValueError(f"{f}: not a checkpoint of tensors: {refusal(error)}") from None
@@ -115,11 +111,12 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         names = self.model.state_dict()
+        add_own_backbone(checkpoint, self.model, self._source())
         if checkpoint.pop("matching_heuristics", False):
             self._convert_ndarray_to_tensor(checkpoint["model"])
             # By their ends, "norm.weight" of a backbone would also be one of the queries' norms.
             checkpoint["model"] = align_and_update_state_dicts(
-                {name: tensor for name, tensor in names.items() if name.startswith(_BACKBONE)},
+                {name: tensor for name, tensor in names.items() if name.startswith(BACKBONE)},
                 checkpoint["model"],
                 c2_conversion=checkpoint.get("__author__") == "Caffe2",
             )
@@ -146,7 +143,7 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
                 f"{name} (file {list(found)}, model {list(own)})" for name, found, own in shapes
             ]
         }
-        if any(not name.startswith(_BACKBONE) for name in known):
+        if any(not name.startswith(BACKBONE) for name in known):
             problems["missing"] = _unless_training_only(missing)
             problems["unexpected"] = _unless_training_only(incompatible.unexpected_keys)
         found = [f"{what}: {_listed(listed)}" for what, listed in problems.items() if listed]
@@ -175,7 +172,7 @@ def save_atomically(data: dict[str, Any], path: str) -> None:
 
 
 def _unless_training_only(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if not name.startswith(_TRAINING_ONLY))
+    return sorted(name for name in names if not name.startswith(TRAINING_ONLY))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -13,7 +13,8 @@ One choice differs from adding up official numbers. Jaccard is the mean over the
 something sounds (``M_J_nonempty``): on an empty frame the benchmark scores the share of background,
 which would count a model's rightful silence under a false sound as agreement with the original.
 Where no frame is empty, as in S4, it is the official number. F is the official ``M_F``, in which a
-group of clips without any foreground counts as 0 whatever the model does.
+group of clips without any foreground counts as 0 whatever the model does. It never falls to 0 under
+a false sound: the lowest of its thresholds marks every pixel of any answer.
 """
 
 from __future__ import annotations

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from transavs.data.demo import (
     SET_FOLDER,
+    SPLITS,
     AssetsUnavailable,
     DemoAssets,
     Settings,
     classes_named,
     compose_set,
     find_complete_set,
+    find_covering_set,
     load_real_assets,
     make_drawn_assets,
     provide_packages,
@@ -92,6 +94,21 @@ def build_parser() -> argparse.ArgumentParser:
         help="size of one split, such as ms3/train=200; may be repeated",
     )
     parser.add_argument(
+        "--splits",
+        type=_splits,
+        default=SPLITS,
+        metavar="SPLIT,SPLIT",
+        help="compose these alone, out of train,val,test,unseen; their clips are those of the "
+        "whole set",
+    )
+    parser.add_argument(
+        "--within",
+        type=Path,
+        metavar="ROOT",
+        help="look below this root first: a set that is there and holds these splits is used as "
+        "it is, and packages that are there are not downloaded again",
+    )
+    parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)"
     )
     parser.add_argument(
@@ -113,12 +130,30 @@ def _count(text: str) -> tuple[str, str, int]:
     return subset, split, int(number)
 
 
+def _splits(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not set(names) <= set(SPLITS):
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(SPLITS)}, got {text!r}")
+    return names
+
+
 def _prepare(arguments: argparse.Namespace) -> Path:
     counts = scaled_counts(arguments.scale)
     for subset, split, count in arguments.count:
         counts[subset][split] = count
+    for splits in counts.values():
+        splits.update(dict.fromkeys(set(SPLITS) - set(arguments.splits), 0))
     settings = Settings(arguments.seed, counts)
     classes = classes_named(arguments.classes)
+    if arguments.within is not None:
+        if arguments.source == "drawn":
+            drawn = make_drawn_assets()
+            found = find_covering_set(arguments.within, drawn.source, drawn.classes, settings)
+        else:
+            found = find_covering_set(arguments.within, "real", classes, settings)
+        if found is not None:
+            logger.info("%s holds these splits already", found)
+            return found
     if arguments.source != "drawn":
         # Asked before the packages are looked for: a set that is there needs none of them.
         found = find_complete_set(arguments.root, "real", classes, settings)
@@ -140,7 +175,7 @@ def _provide_assets(arguments: argparse.Namespace, classes: Sequence[SoundingCla
         return make_drawn_assets()
     try:
         unpacked = provide_packages(
-            arguments.root / CACHE_FOLDER,
+            _cache_folder(arguments),
             arguments.assets,
             accept_other_versions=arguments.accept_other_versions,
         )
@@ -150,6 +185,15 @@ def _provide_assets(arguments: argparse.Namespace, classes: Sequence[SoundingCla
         logger.warning("%s; composing the drawn set instead", error)
         return make_drawn_assets()
     return load_real_assets(unpacked, classes)
+
+
+def _cache_folder(arguments: argparse.Namespace) -> Path:
+    folder: Path = arguments.root / CACHE_FOLDER
+    if arguments.within is not None and not folder.is_dir():
+        other: Path = arguments.within / CACHE_FOLDER
+        if other.is_dir() and os.access(other, os.W_OK):
+            return other
+    return folder
 
 
 if __name__ == "__main__":

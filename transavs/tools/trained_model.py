@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from transavs.engine import SafeCheckpointer
+from transavs.engine.shipped import TRAINING_ONLY
 from transavs.modeling.inference import resize_logits
 from transavs.structures import QueryOutput
+from transavs.utils.package_files import find_weights
 
 # mask_logits lie at this stride of the padded frame.
 _MASK_STRIDE = 4
-# Parts that only training uses: a checkpoint may lack them.
-_TRAINING_PARTS = ("criterion.", "agreement_loss.")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def load_trained_model(cfg: CfgNode, weights: str = "") -> nn.Module:
 
     Args:
         cfg: of the model; also says the device.
-        weights: a checkpoint of the whole model; "" takes ``MODEL.WEIGHTS``.
+        weights: a checkpoint of the whole model, or a shipped one, also by its name alone (see
+            ``transavs.utils.package_files.find_weights``); "" takes ``MODEL.WEIGHTS``.
 
     Raises:
         FileNotFoundError: no such checkpoint.
@@ -80,8 +81,7 @@ def load_trained_model(cfg: CfgNode, weights: str = "") -> nn.Module:
             "no weights: name the checkpoint of a trained model, such as "
             f"{os.path.join(cfg.OUTPUT_DIR, 'model_best.pth')}, with --weights or MODEL.WEIGHTS"
         )
-    if not os.path.isfile(weights):
-        raise FileNotFoundError(f"no checkpoint {weights}; train a model first, or mend the path")
+    weights = find_weights(weights)
     check_device(cfg)
     model = build_model(cfg)
     _WholeModelCheckpointer(model).load(weights, checkpointables=[])
@@ -107,9 +107,7 @@ class _WholeModelCheckpointer(SafeCheckpointer):
 
     def _load_model(self, checkpoint: Any) -> Any:
         incompatible = super()._load_model(checkpoint)
-        missing = [
-            name for name in incompatible.missing_keys if not name.startswith(_TRAINING_PARTS)
-        ]
+        missing = [name for name in incompatible.missing_keys if not name.startswith(TRAINING_ONLY)]
         if missing:
             raise ValueError(
                 f"the checkpoint holds a part of this model only: {len(missing)} tensors such as "

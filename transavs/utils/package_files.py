@@ -1,4 +1,4 @@
-"""Finds the configs that the package ships, in a checkout and in an installed wheel alike."""
+"""Finds the configs and models that the package ships, in a checkout and in a wheel alike."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ CONFIG_FOLDERS = (_PACKAGE_FOLDER / "configs", _PACKAGE_FOLDER.parent / "configs
 
 # Its files are lists of trainings, not configs of a model.
 _GRID_FOLDER = "grid"
+
+#: Where shipped models lie, see ``transavs.engine.shipped``.
+WEIGHTS_FOLDER = _PACKAGE_FOLDER / "weights"
 
 
 def find_config(path: str | os.PathLike[str]) -> str:
@@ -35,6 +38,29 @@ def find_grid(path: str | os.PathLike[str]) -> str:
         FileNotFoundError: no such file; the message lists the shipped grids.
     """
     return _find(path, "grid file", shipped_grids())
+
+
+def find_weights(path: str | os.PathLike[str]) -> str:
+    """Returns the path of an existing checkpoint.
+
+    Args:
+        path: a file, taken as given if it exists; otherwise the name of a shipped model, with or
+            without its folder: ``"demo_ms3.safetensors"``, ``"weights/demo_ms3.safetensors"``.
+
+    Raises:
+        FileNotFoundError: neither; the message lists the shipped models.
+    """
+    given = Path(path).expanduser()
+    if given.is_file():
+        return str(given)
+    shipped = WEIGHTS_FOLDER / given.name
+    if given.parent.parts in ((), ("weights",), ("transavs", "weights")) and shipped.is_file():
+        return str(shipped)
+    names = sorted(file.name for file in WEIGHTS_FOLDER.glob("*.safetensors"))
+    raise FileNotFoundError(
+        f"no checkpoint {os.fspath(path)}; train a model first, or mend the path"
+        + (f". Models that come with the package: {', '.join(names)}" if names else "")
+    )
 
 
 def shipped_configs() -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 from demo_files import write_packages
 
+from transavs.data import load_records
 from transavs.data.demo import AssetsUnavailable, catalogue
 from transavs.data.demo.packages import UnpackedPackage
 from transavs.tools import prepare_demo
@@ -108,3 +110,97 @@ def test_bad_counts(text: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         prepare_demo.build_parser().parse_args(["--count", text])
     assert "expected" in capsys.readouterr().err
+
+
+def media_below(root: Path) -> dict[str, bytes]:
+    """Content of every picture and sound of a set by relative path."""
+    files = (root / "transavs_demo").rglob("*.*")
+    return {
+        str(file.relative_to(root)): file.read_bytes()
+        for file in files
+        if file.suffix in (".png", ".wav")
+    }
+
+
+@pytest.fixture(scope="module")
+def whole_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a drawn set of one clip a split; do not change it."""
+    root = tmp_path_factory.mktemp("whole")
+    assert prepare_demo.main(["--root", str(root), "--source", "drawn", *TINY]) == 0
+    return root
+
+
+SPLITS = ["--source", "drawn", "--splits", "test,unseen", *TINY]
+
+
+def test_some_splits_alone(
+    whole_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert prepare_demo.main(["--root", str(tmp_path), *SPLITS]) == 0
+    assert manifest(tmp_path)["counts"]["ms3"] == {"train": 0, "val": 0, "test": 1, "unseen": 1}
+    alone, whole = media_below(tmp_path), media_below(whole_set)
+    assert alone == {path: whole[path] for path in alone}
+    assert len(alone) == 4 * 16 and len(whole) == 2 * 4 * 16 - 4
+    csv = "transavs_demo/Multi-sources/ms3_meta_data.csv"
+    assert len((tmp_path / csv).read_text().splitlines()) == 3
+    # The reader is content with it.
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    assert len(load_records("demo_ms3_test")) == 1
+    with pytest.raises(ValueError, match="train"):
+        load_records("demo_ms3_train")
+
+
+def test_a_set_that_holds_the_splits_is_used(
+    whole_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["--root", str(tmp_path), "--within", str(whole_set), *SPLITS]
+    assert prepare_demo.main(words) == 0
+    assert capsys.readouterr().out.strip() == str(whole_set / "transavs_demo")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("difference", ["seed", "size", "kind", "file", "manifest", "nothing"])
+def test_another_set_is_not_touched(
+    whole_set: Path, tmp_path: Path, difference: str, capsys: pytest.CaptureFixture
+) -> None:
+    other, own = tmp_path / "other", tmp_path / "own"
+    if difference != "nothing":
+        shutil.copytree(whole_set, other)
+    if difference == "file":
+        next((other / "transavs_demo").rglob("test/**/*.wav")).unlink()
+    if difference == "manifest":
+        (other / "transavs_demo/demo.json").write_text("{")
+    if difference == "kind":
+        content = manifest(other) | {"source": "real"}
+        (other / "transavs_demo/demo.json").write_text(json.dumps(content))
+    before = {path: path.stat().st_mtime_ns for path in other.rglob("*")}
+    options = {"seed": ["--seed", "1"], "size": ["--count", "ms3/test=2"]}.get(difference, [])
+    words = ["--root", str(own), "--within", str(other), *SPLITS, *options]
+    assert prepare_demo.main(words) == 0
+    assert capsys.readouterr().out.strip() == str(own / "transavs_demo")
+    assert manifest(own)["counts"]["s4"]["test"] == 1
+    assert {path: path.stat().st_mtime_ns for path in other.rglob("*")} == before
+
+
+def test_packages_that_are_there_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def refuse(cache: Path, *arguments: object, **options: object) -> None:
+        seen.append(cache)
+        raise AssetsUnavailable("none")
+
+    monkeypatch.setattr(prepare_demo, "provide_packages", refuse)
+    own, other = tmp_path / "own", tmp_path / "other"
+    words = ["--root", str(own), "--within", str(other), "--source", "real"]
+    folder = prepare_demo.CACHE_FOLDER
+    for made, expected in ((None, own), (other, other), (own, own)):
+        if made is not None:
+            (made / folder).mkdir(parents=True)
+        assert prepare_demo.main(words) == 1
+        assert seen.pop() == expected / folder
+
+
+def test_unknown_splits(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        prepare_demo.build_parser().parse_args(["--splits", "test,dev"])
+    assert "expected some of train,val,test,unseen, got 'test,dev'" in capsys.readouterr().err

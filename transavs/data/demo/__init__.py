@@ -7,6 +7,7 @@ the settings, and `compose` makes the whole set.
 """
 
 from transavs.data.demo.assets import DemoAssets, load_real_assets
+from transavs.data.demo.casting import SPLITS
 from transavs.data.demo.catalogue import classes_named
 from transavs.data.demo.compose import compose_set
 from transavs.data.demo.drawn import make_drawn_assets
@@ -14,6 +15,7 @@ from transavs.data.demo.layout import SET_FOLDER
 from transavs.data.demo.manifest import (
     Settings,
     find_complete_set,
+    find_covering_set,
     read_manifest,
     scaled_counts,
 )
@@ -21,12 +23,14 @@ from transavs.data.demo.packages import AssetsUnavailable, provide_packages
 
 __all__ = [
     "SET_FOLDER",
+    "SPLITS",
     "AssetsUnavailable",
     "DemoAssets",
     "Settings",
     "classes_named",
     "compose_set",
     "find_complete_set",
+    "find_covering_set",
     "load_real_assets",
     "make_drawn_assets",
     "provide_packages",

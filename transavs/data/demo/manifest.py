@@ -196,6 +196,35 @@ def find_complete_set(
     return root
 
 
+def find_covering_set(
+    data_root: Path, source: str, classes: Sequence[DemoClass], settings: Settings
+) -> Path | None:
+    """Folder of a whole set whose splits are those of ``settings``; None if there is no such set.
+
+    Splits that ``settings`` has no clip of may be of any size there. A clip depends on its subset,
+    split and index alone, so the others are the same bytes as in a set of their own. A set with a
+    damaged manifest is none.
+    """
+    root = data_root / SET_FOLDER
+    try:
+        manifest = read_manifest(root)
+    except ValueError as error:
+        logger.warning("%s", error)
+        return None
+    if manifest is None:
+        return None
+    expected = make_manifest(source, manifest.get("origin", ()), classes, settings)
+    if any(manifest.get(key) != value for key, value in expected.items() if key != "counts"):
+        return None
+    for subset, splits in settings.counts.items():
+        found = manifest.get("counts", {}).get(subset, {})
+        if any(count and found.get(split) != count for split, count in splits.items()):
+            return None
+    if missing_clips(root, classes, settings) or not tables_exist(root):
+        return None
+    return root
+
+
 def _read(path: Path) -> Manifest | None:
     if not path.is_file():
         return None
