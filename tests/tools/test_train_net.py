@@ -194,6 +194,24 @@ def test_batch_that_the_processes_cannot_share(datasets_env, tmp_path):
     assert train_net.main(command) == 2
 
 
+def test_robustness_after_training_and_by_eval_only(datasets_env, tmp_path, reports):
+    folder = tmp_path / "run"
+    silence = ("TEST.ROBUSTNESS", "('silence','noise')", "TEST.EVAL_PERIOD", 3)
+    assert train_net.main(words(folder, *silence)) == 0
+    # Validation, which the metrics are of, is by the clips' own sound.
+    assert not [name for name in logged(folder) if "silence" in name or "query_" in name]
+    path = folder / "robustness.json"
+    first = path.read_text()
+    assert list(json.loads(first)["avsbench_s4_test"]) == ["original", "silence", "noise"]
+    path.unlink()
+    weights = ("MODEL.WEIGHTS", folder / "model_best.pth")
+    assert train_net.main(words(folder, *silence, *weights, flags=["--eval-only"])) == 0
+    assert path.read_text() == first
+    for results in reports:
+        assert list(results) == ["avs", "robustness"]
+    assert reports[0]["robustness"] == reports[1]["robustness"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
