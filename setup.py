@@ -101,6 +101,7 @@ COMMANDS = {
     "transavs-train": "train_net",
     "transavs-pretrain-audio": "pretrain_audio",
     "transavs-eval-robustness": "eval_robustness",
+    "transavs-ablation": "ablation",
     "transavs-visualize": "visualize",
     "transavs-prepare-demo": "prepare_demo",
     "transavs-demo-report": "demo_report",
