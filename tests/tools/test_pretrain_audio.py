@@ -2,6 +2,7 @@
 
 import json
 
+import avsbench_trees
 import pytest
 import tiny_models
 import torch
@@ -13,7 +14,7 @@ from transavs.tools.pretrain_audio import main
 def words(folder, *more: str, train: str = "demo_ms3_train", val: str = "demo_ms3_val"):
     return [
         *("--config-file", "demo/demo_ms3.yaml", "--train", train, "--val", val),
-        *("--steps", "2", "--batch-size", "4", "--workers", "0"),
+        *("--steps", "2", "--batch-size", "4", "--workers", "0", "--mixtures", "0"),
         *("--output", str(folder / "audio.safetensors"), *more),
     ]
 
@@ -41,6 +42,21 @@ def test_same_seed_writes_the_same_weights(datasets_env, tmp_path):
     assert first == second
     assert main(words(tmp_path / "three", "--seed", "1")[:-2] + ["--seed", "1"]) == 0
     assert (tmp_path / "three" / "audio.safetensors").read_bytes() != first
+
+
+def test_mixtures_of_the_composed_recordings(datasets_env, tmp_path, capsys):
+    """The labels of both sources must mean the same classes."""
+    folder = datasets_env / "transavs_demo" / "recordings"
+    folder.mkdir()
+    avsbench_trees.write_wav(folder / "a.wav", avsbench_trees.waveform("a")[:, None])
+    (folder / "recordings.json").write_text(json.dumps({"cow": ["a.wav"], "dog": ["a.wav"]}))
+    assert main(words(tmp_path, "--mixtures", "2")) == 0
+    assert json.loads((tmp_path / "audio.json").read_text())["mixtures"] == 2
+    (folder / "recordings.json").write_text(json.dumps({"owl": ["a.wav"]}))
+    assert main(words(tmp_path / "other", "--mixtures", "2")) == 2
+    assert "recordings of owl, the data sets name the sound classes cow, dog" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(("train", "message"), [

@@ -39,6 +39,12 @@ class LabelledExamples:
     examples: Tensor
     labels: Tensor
 
+    def __add__(self, other: LabelledExamples) -> LabelledExamples:
+        """Both, one after the other."""
+        return LabelledExamples(
+            torch.cat([self.examples, other.examples]), torch.cat([self.labels, other.labels])
+        )
+
 
 class _ClipExamples(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, records: Sequence[dict[str, Any]], num_classes: int) -> None:
@@ -77,8 +83,21 @@ def read_labelled_examples(
                 f"clip {record['clip_id']} does not tell which classes are heard in each second "
                 "(`sound_labels`): pretraining needs a data set that does, such as demo_ms3_train"
             )
-    loader = DataLoader(_ClipExamples(records, num_classes), batch_size=None, num_workers=workers)
-    pairs = list(progress_bar(loader, "log-mel", "clip", total=len(records)))
+    return collect_examples(_ClipExamples(records, num_classes), workers, "log-mel")
+
+
+def collect_examples(
+    clips: Dataset[tuple[Tensor, Tensor]], workers: int = 0, task: str = "clips"
+) -> LabelledExamples:
+    """Returns all items of a data set as one block, with progress on screen.
+
+    Args:
+        clips: its items are ``(examples [S, 1, 96, 64], labels [S, classes])``.
+        workers: processes that read ahead.
+        task: what the progress bar says.
+    """
+    loader = DataLoader(clips, batch_size=None, num_workers=workers)
+    pairs = list(progress_bar(loader, task, "clip", total=len(loader)))
     return LabelledExamples(
         torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
     )

@@ -14,8 +14,13 @@ import torch
 from detectron2.data import MetadataCatalog
 
 from transavs.audio import build_audio_encoder
-from transavs.data import load_records
-from transavs.engine.audio_pretraining import pretrain_encoder, read_labelled_examples
+from transavs.data import dataset_root, load_records
+from transavs.data.demo.mixtures import Mixtures, read_recordings
+from transavs.engine.audio_pretraining import (
+    collect_examples,
+    pretrain_encoder,
+    read_labelled_examples,
+)
 from transavs.tools.command_line import check_output_folder, command, read_cfg, start_logging
 
 logger = logging.getLogger("transavs.tools.pretrain_audio")
@@ -26,7 +31,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config-file", required=True, help="its MODEL.AUDIO.NAME is trained")
     parser.add_argument("--train", nargs="+", default=["demo_s4_train", "demo_ms3_train"])
     parser.add_argument("--val", nargs="+", default=["demo_s4_val", "demo_ms3_val"])
-    parser.add_argument("--steps", type=int, default=500, help="optimizer steps")
+    parser.add_argument(
+        "--mixtures",
+        type=int,
+        default=1500,
+        help="clips of 5 s to mix from varied recordings of the demo set, beside those of --train; "
+        "0 for other data (default: %(default)s)",
+    )
+    parser.add_argument("--steps", type=int, default=800, help="optimizer steps")
     parser.add_argument("--batch-size", type=int, default=64, help="examples a step")
     parser.add_argument("--workers", type=int, default=2, help="processes that read sounds")
     parser.add_argument("--seed", type=int, default=0)
@@ -45,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cfg = read_cfg(args.config_file, [*args.opts, *overrides])
     check_output_folder(os.path.dirname(os.path.abspath(args.output)))
     classes = _common_classes([*args.train, *args.val])
+    mixtures = _mixtures(args.mixtures, classes, args.seed) if args.mixtures else None
     torch.manual_seed(args.seed)
     encoder = build_audio_encoder(cfg)
     train, validation = (
@@ -55,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         for names in (args.train, args.val)
     )
+    if mixtures is not None:
+        train = train + collect_examples(mixtures, args.workers, "mixing")
     scores = pretrain_encoder(
         encoder,
         train,
@@ -68,10 +83,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     temporary = output.with_name(output.name + ".tmp")
     safetensors.torch.save_file(encoder.state_dict(), temporary)
     os.replace(temporary, output)
-    note = {"classes": classes, "train": args.train, "val": args.val, "steps": args.steps, **scores}
+    note = {"classes": classes, "train": args.train, "mixtures": args.mixtures, "val": args.val}
+    note |= {"steps": args.steps, **scores}
     output.with_suffix(".json").write_text(json.dumps(note, indent=1) + "\n")
     logger.info("F1 %.1f %% on %s; weights in %s", scores["f1"], ", ".join(args.val), output)
     return 0
+
+
+def _mixtures(count: int, classes: Sequence[str], seed: int) -> Mixtures:
+    recordings = read_recordings(dataset_root())
+    if list(recordings) != list(classes):
+        raise ValueError(
+            f"the demo set has recordings of {', '.join(recordings)}, the data sets name the sound "
+            f"classes {', '.join(classes)}: pass --mixtures 0 to pretrain without mixtures"
+        )
+    return Mixtures(recordings, count, seed)
 
 
 def _common_classes(names: Sequence[str]) -> list[str]:

@@ -96,7 +96,7 @@ def test_multi_source_layout(data_root: Path) -> None:
     assert set(files_below(base)) == expected
     assert set(objects_of(data_root, "ms3")) == {row[0] for row in rows}
     top = {path.name for path in (data_root / "transavs_demo").iterdir()}
-    assert top == {"Single-source", "Multi-sources", "demo.json", "CREDITS.md"}
+    assert top == {"Single-source", "Multi-sources", "recordings", "demo.json", "CREDITS.md"}
 
 
 def test_masks_are_the_sounding_objects(data_root: Path) -> None:

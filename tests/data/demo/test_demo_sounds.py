@@ -12,6 +12,7 @@ from transavs.data.demo.sounds import (
     mix,
     object_track,
     prepare_recording,
+    vary_recording,
 )
 
 
@@ -98,6 +99,46 @@ def test_track_starts_at_once_repeats_and_ramps() -> None:
     silent = np.flatnonzero(np.abs(run) < 1e-6)
     longest = max(map(len, np.split(silent, np.flatnonzero(np.diff(silent) > 1) + 1)))
     assert longest / SAMPLE_RATE < 0.3
+
+
+def spectrum_centre(samples: np.ndarray) -> float:
+    """Frequency in Hz of the strongest bin."""
+    return float(np.abs(np.fft.rfft(samples)).argmax() * SAMPLE_RATE / len(samples))
+
+
+def test_varied_recordings_differ_within_limits() -> None:
+    time = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    recording = Recording("tone", np.sin(2 * np.pi * 500 * time).astype(np.float32))
+    before = recording.samples.copy()
+    speeds = []
+    for seed in range(40):
+        varied = vary_recording(recording, np.random.default_rng(seed))
+        assert varied.reference == "tone" and varied.samples.dtype == np.float32
+        assert np.abs(varied.samples).max() == pytest.approx(1.0)
+        # Speed and pitch go together.
+        speeds.append(len(recording.samples) / len(varied.samples))
+        assert spectrum_centre(varied.samples) == pytest.approx(500 * speeds[-1], rel=0.02)
+    assert 1 / 1.4 - 0.01 < min(speeds) < 0.8 and 1.25 < max(speeds) < 1.41
+    assert np.array_equal(recording.samples, before)
+    same = [vary_recording(recording, np.random.default_rng(1)).samples for _ in range(2)]
+    assert np.array_equal(*same)
+
+
+def test_equaliser_of_varied_recordings() -> None:
+    """The response in dB lies within 8 of a common gain, and rooms add no more than they may."""
+    impulse = np.zeros(8192, np.float32)
+    impulse[0] = 1
+    spans = []
+    for seed in range(30):
+        varied = vary_recording(Recording("click", impulse), np.random.default_rng(seed)).samples
+        response = 20 * np.log10(np.abs(np.fft.rfft(varied))[20:3000])
+        spans.append(response.max() - response.min())
+    assert np.median(spans) < 17 and max(spans) > 5
+
+
+def test_varies_the_shortest_recording() -> None:
+    varied = vary_recording(Recording("dot", np.ones(1, np.float32)), np.random.default_rng(0))
+    assert len(varied.samples) == 1 and np.isfinite(varied.samples).all()
 
 
 def test_mix_keeps_the_mean_and_the_seconds() -> None:

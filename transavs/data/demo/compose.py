@@ -13,6 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+import soundfile
+
 from transavs.data.demo import manifest as manifests
 from transavs.data.demo.assets import DemoAssets
 from transavs.data.demo.casting import SPLITS, SUBSETS
@@ -24,8 +26,16 @@ from transavs.data.demo.clip_writer import (
     write_file,
 )
 from transavs.data.demo.credits import credits_text
-from transavs.data.demo.layout import SET_FOLDER, classes_file, metadata_file, objects_file
+from transavs.data.demo.layout import (
+    SET_FOLDER,
+    classes_file,
+    metadata_file,
+    objects_file,
+    recording_name,
+    recordings_file,
+)
 from transavs.data.demo.manifest import Clip, Settings
+from transavs.data.demo.sounds import SAMPLE_RATE
 from transavs.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -78,6 +88,7 @@ def compose_set(
         manifests.delete_leftovers(root)
     _write_clips(assets, root, settings.seed, missing, workers, progress)
     _write_tables(assets, root, settings)
+    _write_recordings(assets, root)
     write_file(root / manifests.CREDITS, credits_text(assets).encode())
     manifests.write_manifest(root, manifest)
     logger.info("Composed %s: %d clips", root, total)
@@ -106,6 +117,19 @@ def _write_tables(assets: DemoAssets, root: Path, settings: Settings) -> None:
         write_file(root / objects_file(subset), json.dumps(objects).encode())
         groups = dict(sorted((each.name, each.group) for each in assets.classes))
         write_file(root / classes_file(subset), json.dumps(groups).encode())
+
+
+def _write_recordings(assets: DemoAssets, root: Path) -> None:
+    """Write the recordings that pretraining may mix anew; held-out ones are not among them."""
+    table: dict[str, list[str]] = {}
+    for each in assets.classes:
+        table[each.name] = []
+        for number, recording in enumerate(each.recordings):
+            table[each.name].append(recording_name(each.name, number))
+            wav = io.BytesIO()
+            soundfile.write(wav, recording.samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+            write_file(root / recordings_file().parent / table[each.name][-1], wav.getvalue())
+    write_file(root / recordings_file(), json.dumps(dict(sorted(table.items()))).encode())
 
 
 def _write_clips(

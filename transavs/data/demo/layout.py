@@ -61,6 +61,19 @@ def classes_file(subset: str) -> Path:
     return data_folder(subset) / "classes.json"
 
 
+def recordings_file() -> Path:
+    """Path of ``{class: [wav, ...]}``, the recordings of train, val and test by class.
+
+    The files are named relative to the folder of the table.
+    """
+    return Path("recordings") / "recordings.json"
+
+
+def recording_name(class_name: str, number: int) -> str:
+    """File name of a class's recording, beside the table."""
+    return f"{class_name.replace(' ', '_')}_{number}.wav"
+
+
 def most_clips(split: str) -> int:
     """How many clips of a split can be numbered."""
     return len(_CLIP_NUMBERS[split])

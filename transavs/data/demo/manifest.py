@@ -22,6 +22,7 @@ from transavs.data.demo.layout import (
     metadata_file,
     most_clips,
     objects_file,
+    recordings_file,
 )
 
 logger = logging.getLogger(__name__)
@@ -169,6 +170,7 @@ def tables_exist(root: Path) -> bool:
     tables = [metadata_file(subset) for subset in SUBSETS]
     tables += [objects_file(subset) for subset in SUBSETS]
     tables += [classes_file(subset) for subset in SUBSETS]
+    tables.append(recordings_file())
     return all((root / path).is_file() for path in (*tables, Path(CREDITS)))
 
 

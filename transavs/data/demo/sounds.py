@@ -24,6 +24,15 @@ _KEPT_PAUSE_SECONDS = 0.2
 _LONG_RECORDING_SECONDS = 2.5
 _WEAKEST_SECOND_DB = -12.0  # below the loudest second of the recording
 _OBJECT_PEAK = 0.5
+
+# Limits of what `vary_recording` draws.
+_SPEED = 1.4
+_EQUALIZER_HZ = (60, 150, 300, 600, 1200, 2400, 4800, 8000)
+_EQUALIZER_DB = 8.0
+_ROOM_SHARE = 0.5
+_ROOM_SECONDS = 0.25
+_ROOM_DECAY_SECONDS = (0.02, 0.08)
+_ROOM_LEVEL = (0.02, 0.15)
 _FULL_SCALE = 0.98
 
 
@@ -93,6 +102,40 @@ def _close_pauses(samples: np.ndarray) -> np.ndarray:
             keep[before : before + half_pause + 1] = True
             keep[after - half_pause : after] = True
     return padded.reshape(-1, length)[keep].reshape(-1)
+
+
+def vary_recording(recording: Recording, rng: np.random.Generator) -> Recording:
+    """Return the recording as another animal, instrument, microphone or room might sound.
+
+    One to three recordings of a class teach those recordings; what is common to a class shows only
+    once they differ. Speed and pitch change together by a factor of up to 1.4, an equaliser of
+    eight bands by up to 8 dB each, and in half of the cases a small room reverberates. The level
+    stays at a peak of 1.
+
+    Args:
+        recording: not changed.
+        rng: draws it all.
+    """
+    speed = _SPEED ** rng.uniform(-1, 1)
+    length = max(int(len(recording.samples) / speed), 1)
+    places = np.arange(length) * speed
+    samples = np.interp(places, np.arange(len(recording.samples)), recording.samples)
+
+    # Room for the reverberation, so that the product of spectra does not wrap around.
+    padded = length + int(_ROOM_SECONDS * SAMPLE_RATE)
+    frequencies = np.fft.rfftfreq(padded, 1 / SAMPLE_RATE)
+    decibels = rng.uniform(-_EQUALIZER_DB, _EQUALIZER_DB, len(_EQUALIZER_HZ))
+    hertz = np.log(np.maximum(frequencies, _EQUALIZER_HZ[0]))
+    response = 10 ** (np.interp(hertz, np.log(_EQUALIZER_HZ), decibels) / 20)
+    spectrum = np.fft.rfft(samples, padded) * response
+    if rng.random() < _ROOM_SHARE:
+        time = np.arange(int(_ROOM_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
+        echo = rng.standard_normal(len(time)) * np.exp(-time / rng.uniform(*_ROOM_DECAY_SECONDS))
+        echo *= rng.uniform(*_ROOM_LEVEL)
+        echo[0] = 1
+        spectrum *= np.fft.rfft(echo, padded)
+    varied = np.fft.irfft(spectrum, padded)[:length]
+    return Recording(recording.reference, (varied / np.abs(varied).max()).astype(np.float32))
 
 
 def object_track(
