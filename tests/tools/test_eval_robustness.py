@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import avsbench_trees
@@ -177,6 +178,28 @@ def test_data_without_objects_has_no_references(arguments: list[str], datasets_e
         assert list(results[name]) == sounds.split(",")
 
 
+def test_what_clips_cannot_have_is_left_out_unless_it_was_asked_for(
+    arguments: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    # The only clip shows all classes there are, and has nobody to exchange its sound with.
+    assert main([*arguments[:-2], "--datasets", "demo_s4_test", *arguments[-2:]]) == 0
+    results = results_of(arguments)
+    assert list(results["demo_s4_test"]) == ["original", "silence", "noise"]
+    assert list(results["robustness"]["demo_s4_test"]["conditions"]) == ["silence", "noise"]
+    for condition in ("offscreen", "shuffled"):
+        text = f"demo_s4_test is evaluated without the audio condition '{condition}'"
+        assert text in caplog.text
+
+
+def test_sounds_that_are_not_on_this_machine_are_asked_for(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(tmp_path / "clips" / "transavs_demo" / "Single-source")
+    assert main(arguments) == 2
+    message = "audio condition 'offscreen': the off-screen sounds of demo_ms3_test are those of"
+    assert message in capsys.readouterr().err
+
+
 def test_seeds_repeat_the_noise(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[torch.Tensor] = []
     forward = listening_model.ListeningModel.forward
@@ -216,8 +239,8 @@ def _checkpoint_of_nothing(folder: Path) -> str:
             "conditions silence, noise are computed .* Set INPUT.AUDIO_SOURCE wav",
         ),
         (
-            {"--datasets": "demo_s4_test"},
-            "audio condition 'offscreen': clip 'bird/sings' shows every class.*leave it out",
+            {"--datasets": "demo_s4_test", "--conditions": "original,offscreen"},
+            "audio condition 'offscreen': clip 'bird/sings' shows every class",
         ),
         ({"--reference": ("a", "no.yaml", "no.pth")}, "no.yaml"),
         ({"--reference": ("nothing", "no.yaml", "no.pth")}, "--reference: .* got 'nothing'"),

@@ -49,9 +49,7 @@ def check_conditions(
         try:
             with_condition(records, condition, seed)
         except (ValueError, FileNotFoundError) as error:
-            raise type(error)(
-                f"audio condition {condition!r}: {error}; leave it out if it cannot be had"
-            ) from error
+            raise type(error)(f"audio condition {condition!r}: {error}") from error
 
 
 def evaluate_conditions(

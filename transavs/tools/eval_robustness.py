@@ -51,9 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--conditions",
-        default=",".join(CONDITIONS),
         metavar="NAME,NAME",
-        help="default: all of them, %(default)s",
+        help=f"out of {', '.join(CONDITIONS)}; default: all of them, but for what the clips of a "
+        "data set cannot have",
     )
     parser.add_argument(
         "--reference",
@@ -82,22 +82,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_logging()
     cfg = read_cfg(args.config_file, args.opts)
     names = split_names(args.datasets) or list(cfg.DATASETS.TEST)
-    conditions = split_names(args.conditions)
-    _check_words("--conditions", conditions, CONDITIONS)
+    asked = None
+    if args.conditions is not None:
+        asked = split_names(args.conditions)
+        _check_words("--conditions", asked, CONDITIONS)
     if not names:
         raise ValueError("the configuration has no DATASETS.TEST: name data sets with --datasets")
     check_output_folder(os.path.dirname(os.path.abspath(args.output)))
     # Before the long work: whatever is wrong with files is told at once.
-    check_front_end(cfg, conditions)
+    check_front_end(cfg, asked or list(CONDITIONS))
     results = read_results(args.output) if args.merge and os.path.exists(args.output) else {}
     records = {name: load_records(name) for name in names}
-    for name in names:
-        check_conditions(cfg, records[name], conditions, args.seed)
+    conditions = {
+        name: _conditions_of(cfg, name, records[name], asked, args.seed) for name in names
+    }
     models = _load_references(args.reference, args.opts)
     model = load_trained_model(cfg, args.weights)
 
     for name in names:
-        results[name] = evaluate_conditions(cfg, model, records[name], conditions, args.seed)
+        results[name] = evaluate_conditions(cfg, model, records[name], conditions[name], args.seed)
         add_summary(results, name)
         references = find_references(records[name]) | _evaluate_references(models, records[name])
         if references:
@@ -109,6 +112,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(format_table(results))
     logger.info("Results in %s", args.output)
     return 0
+
+
+def _conditions_of(
+    cfg: CfgNode, name: str, records: Sequence[Record], asked: Sequence[str] | None, seed: int
+) -> Sequence[str]:
+    """Returns the conditions to evaluate a data set under.
+
+    Args:
+        asked: raise what is wrong with these; None: all, but for those that its clips cannot have.
+    """
+    if asked is not None:
+        check_conditions(cfg, records, asked, seed)
+        return asked
+    possible = []
+    for condition in CONDITIONS:
+        try:
+            check_conditions(cfg, records, (condition,), seed)
+        except ValueError as error:
+            # Files that are not there are another matter: they can be had.
+            logger.warning("%s is evaluated without the %s", name, error)
+        else:
+            possible.append(condition)
+    return possible
 
 
 def find_references(records: Sequence[Record]) -> dict[str, float]:
