@@ -5,6 +5,7 @@ It shares VGGish's interface, not its weights: train it along with the model or 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from transavs.audio.encoder_base import AudioEncoder
@@ -52,3 +53,24 @@ class SmallVGGish(AudioEncoder):
         features = self.features((examples - SILENCE_LOG_MEL) / LOG_MEL_SCALE)  # [S, C, 6, 4]
         pooled = features.mean(dim=2) + features.amax(dim=2)
         return self.embedding(pooled.flatten(1))
+
+    @torch.no_grad()
+    def standardize(self, examples: Tensor) -> None:
+        """Rescales the embedding to mean 0 and deviation 1 in each channel over some examples.
+
+        What a frozen encoder says of every sound, the mean, would otherwise drown what it says of
+        this one. The change goes into the last layer's weights; a channel that never varies stays
+        as it is, but for its mean.
+
+        Args:
+            examples: float ``[S, 1, 96, 64]``, as many and as varied as there are; S >= 2.
+        """
+        was_training = self.training
+        self.eval()
+        embeddings = torch.cat([self.embed(part) for part in examples.split(256)]).double()
+        self.train(was_training)
+        deviation, mean = torch.std_mean(embeddings, dim=0)
+        deviation = torch.where(deviation > 1e-6, deviation, 1.0)
+        layer = self.embedding
+        layer.weight.copy_(layer.weight.double() / deviation[:, None])
+        layer.bias.copy_((layer.bias.double() - mean) / deviation)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from transavs.audio import clip_log_mel, load_waveform
+from transavs.audio import AudioEncoder, clip_log_mel, load_waveform
 from transavs.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ _LOG_SILENCE = float(torch.tensor(_LOG_OFFSET).log())
 
 
 def pretrain_encoder(
-    encoder: nn.Module,
+    encoder: AudioEncoder,
     train: LabelledExamples,
     validation: LabelledExamples,
     *,
@@ -186,7 +186,7 @@ def pretrain_encoder(
     torch.manual_seed(seed)
     head = nn.Sequential(
         nn.ReLU(),
-        nn.Linear(int(encoder.embedding_dim), train.labels.shape[1]),  # type: ignore[arg-type]
+        nn.Linear(encoder.embedding_dim, train.labels.shape[1]),
     )
     parameters = [*encoder.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.02)
@@ -211,6 +211,7 @@ def pretrain_encoder(
         progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     tail = losses[-max(steps // 10, 1) :]
     scores = classification_scores(encoder, head, validation)
+    encoder.standardize(train.examples)
     return {
         "loss": sum(tail) / len(tail),
         **scores,
