@@ -1,10 +1,11 @@
 """Stands in for training and evaluation in tests of a grid: two commands that take no time.
 
 Run as ``python fake_trainings.py train|evaluate ...`` with the arguments of ``train_net`` and
-``eval_robustness``. The folder ``$FAKE_TRAININGS`` steers them, for a row and seed such as
-``big/seed_1``: a file ``fail-train-big-seed_1`` (or ``fail-evaluate-...``) makes that one fail,
-``wait-train-big-seed_1`` lets it wait to be stopped, ``hang-...`` ignores the first SIGINT. Each
-call adds a line to the file ``calls``.
+``eval_robustness``. The folder ``$FAKE_TRAININGS`` steers them by files
+whose names say command, row and seed: ``fail-train-big-seed_1`` makes that training fail,
+``wait-train-...`` lets it wait to be stopped, ``hang-train-...`` ignores the first two SIGINT,
+``killed-train-...`` and ``nothing-train-...`` say what they do, ``finish-evaluate-...`` waits to be
+stopped and then does its work. Each call adds a line to the file ``calls``.
 """
 
 from __future__ import annotations
@@ -77,19 +78,26 @@ def log_iteration(folder: Path, iteration: int) -> None:
 
 def evaluate(words: list[str]) -> int:
     """Scores that can be followed by hand: M_J is the row's number plus twice the seed."""
+    merge = "--merge" in words
+    words = [word for word in words if word != "--merge"]
     values = dict(zip(words[::2], words[1::2], strict=True))
     folder = Path(values["--output"]).parent
     what = f"evaluate-{folder.parent.name}-{folder.name}"
     with (control() / "calls").open("a") as file:
         file.write(f"{what}\n")
     assert Path(values["--weights"]).is_file()
-    if (control() / f"fail-{what}").exists():
+    names = values["--datasets"].split(",")
+    if any((control() / name).exists() for name in (f"fail-{what}", f"fail-{what}-{names[0]}")):
         return 1
+    if (control() / f"finish-{what}").exists():
+        wait_to_be_stopped(what, needed=1)
     if (control() / f"wait-{what}").exists():
         wait_to_be_stopped(what, needed=1)
         return 130
     results: dict[str, dict] = {"references": {}, "robustness": {}}
-    for dataset in values["--datasets"].split(","):
+    if merge:
+        results = json.loads(Path(values["--output"]).read_text())
+    for dataset in names:
         m_j = BASE_SCORES[folder.parent.name] + 2 * int(folder.name.removeprefix("seed_"))
         scores = {"M_J": m_j, "M_J_nonempty": m_j - 10, "M_F": None, "query_cosine": 0.5}
         results[dataset] = dict.fromkeys(values["--conditions"].split(","), scores)

@@ -101,6 +101,18 @@ def test_runs_go_seed_by_seed(tmp_path: Path) -> None:
         grid.runs((), [3])
 
 
+def test_conditions_of_data_sets(tmp_path: Path) -> None:
+    both = ("original", "silence")
+    expected = {"demo_ms3_test": both, "demo_ms3_unseen": both}
+    grid = read_grid(write(tmp_path, CONTENT))
+    assert grid.test == expected and grid.main_test == "demo_ms3_test"
+    own = {"demo_ms3_test": None, "demo_ms3_unseen": ["original"]}
+    grid = read_grid(write(tmp_path, {**CONTENT, "test": own}))
+    assert grid.test == {**expected, "demo_ms3_unseen": ("original",)}
+    unsaid = {key: value for key, value in CONTENT.items() if key != "conditions"}
+    assert set(read_grid(write(tmp_path, unsaid)).test["demo_ms3_test"]) == set(CONDITIONS)
+
+
 def test_extra_overrides_yield_to_rows(tmp_path: Path) -> None:
     extra = {"SOLVER.MAX_ITER": "300", "MODEL.AUDIO.WEIGHTS": "mine.pth"}
     base, big, _ = read_grid(write(tmp_path, CONTENT), extra).rows
@@ -133,7 +145,10 @@ def with_row(**fields: object) -> dict:
         (changed(test=[]), "test: expected a list of different names"),
         (changed(test=["demo_ms3_tes"]), "no data set is called 'demo_ms3_tes'; near it: demo_ms3"),
         (changed(conditions=["original", "loud"]), "no audio condition is called 'loud'; known"),
-        (changed(conditions=["silence"]), "'original' must be among them"),
+        (changed(conditions=["silence"]), "conditions: 'original' must be among them"),
+        (changed(test={}), "test: expected a list of different names"),
+        (changed(test={"demo_ms3_test": ["loud"]}), "no audio condition is called 'loud'"),
+        (changed(test={"demo_ms3_test": []}), "test: demo_ms3_test: expected a list of different"),
         (changed(rows=[]), r"rows: expected a list of rows, got \[\]"),
         (changed(rows=["base"]), "row number 1: expected the fields name, title"),
         (changed(rows=[{"title": "x"}]), "row number 1: name must be given"),
@@ -184,7 +199,7 @@ def test_missing_file_lists_the_shipped_ones() -> None:
 def test_shipped_grids_change_one_thing_at_a_time(name: str) -> None:
     grid = read_grid(name)
     assert grid.baseline is grid.rows[0]
-    assert set(grid.conditions) == set(CONDITIONS)
+    assert set(grid.test[grid.main_test]) == set(CONDITIONS)
     different = {json.dumps(row.settings, sort_keys=True) for row in grid.rows}
     assert len(different) == len(grid.rows)
     for row in grid.rows:

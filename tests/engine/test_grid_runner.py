@@ -120,8 +120,8 @@ def test_order_and_what_is_left_behind(place: Workplace) -> None:
     assert (folder.path / "last_checkpoint").read_text() == "model_final.pth"
     log = folder.log.read_text()
     assert "threads 3" in log
-    assert "--config-file configs/demo/demo_ms3.yaml SOLVER.MAX_ITER 100 DATASETS.VAL []" in log
-    assert f"DATASETS.TEST () SEED 1 OUTPUT_DIR {folder.path}" in log
+    assert "--config-file configs/demo/demo_ms3.yaml SOLVER.MAX_ITER 100 DATASETS.VAL '[]'" in log
+    assert f"DATASETS.TEST '()' SEED 1 OUTPUT_DIR {folder.path}" in log
     assert "--datasets demo_ms3_test,demo_ms3_unseen --conditions original,silence" in log
 
 
@@ -139,6 +139,38 @@ def test_finished_runs_are_skipped(place: Workplace) -> None:
     place.write(GRID.replace("[original, silence]", "[original, silence, noise]"))
     place.run()
     assert place.calls() == [call for call in EVERYTHING if call.startswith("evaluate")]
+
+
+def test_data_sets_with_conditions_of_their_own(place: Workplace) -> None:
+    test = "test: {demo_ms3_test: , demo_ms3_unseen: [original]}"
+    place.write(GRID.replace("test: [demo_ms3_test, demo_ms3_unseen]", test))
+    place.steer("fail-evaluate-big-seed_0-demo_ms3_unseen")
+    outcome = place.run()
+    calls = place.calls()
+    assert calls[:3] == ["train-base-seed_0", *["evaluate-base-seed_0"] * 2]
+    assert [str(run) for run in outcome.failed] == ["big seed 0"] and len(outcome.finished) == 3
+    folder = place.folder("base", 0)
+    log = folder.log.read_text()
+    assert "--datasets demo_ms3_test --conditions original,silence --output" in log
+    assert "--datasets demo_ms3_unseen --conditions original --output" in log
+    scores = folder.scores()
+    assert set(scores["demo_ms3_test"]) == {"original", "silence"}
+    assert set(scores["demo_ms3_unseen"]) == {"original"}
+    assert place.folder("big", 0).missing_results() == ["demo_ms3_unseen under original"]
+
+
+def test_ctrl_c_between_two_evaluations(place: Workplace) -> None:
+    test = "test: {demo_ms3_test: , demo_ms3_unseen: [original]}"
+    place.write(GRID.replace("test: [demo_ms3_test, demo_ms3_unseen]", test))
+    # It obeys, but ends as if nothing had been.
+    place.steer("finish-evaluate-base-seed_0")
+    thread = place.when("waiting-evaluate-base-seed_0", ctrl_c)
+    outcome = place.run()
+    thread.join()
+    assert outcome.interrupted and not outcome.failed and not outcome.finished
+    assert place.folder("base", 0).state == State.TRAINED
+    (place.control / "finish-evaluate-base-seed_0").unlink()
+    assert len(place.run().finished) == 4
 
 
 def test_checkpoints_are_kept_on_request(place: Workplace) -> None:

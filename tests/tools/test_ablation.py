@@ -157,7 +157,7 @@ def test_conditions_that_cannot_be_had(arguments: list[str], fake: Path, capsys)
     Path(arguments[0]).write_text(yaml.safe_dump(content))
     assert main(arguments) == 2
     assert re.search(
-        "conditions: 'shuffled' of avsbench_s4_test: .*at least 2 clips", capsys.readouterr().err
+        "condition 'shuffled' of avsbench_s4_test: .*at least 2 clips", capsys.readouterr().err
     )
 
 

@@ -138,7 +138,8 @@ def _print_plan(grid: Grid, runs: Sequence[Run], output: Path, commands: bool) -
             if state != State.TRAINED:
                 resume = state == State.STARTED
                 print(shlex.join(Commands().training(folder, resume)))
-            print(shlex.join(Commands().evaluation(folder)))
+            for words in Commands().evaluations(folder):
+                print(shlex.join(words))
 
 
 def _check_files(grid: Grid, runs: Sequence[Run], output: Path) -> None:
@@ -171,14 +172,15 @@ def _check_files(grid: Grid, runs: Sequence[Run], output: Path) -> None:
             check_before_work(cfg, once)
         except ValueError as error:
             raise ValueError(f"row {row.name!r}: {error}") from error
-    for name in grid.test:
+    for name, conditions in grid.test.items():
         records = load_records(name)
-        for condition in grid.conditions:
+        for condition in conditions:
             try:
                 with_condition(records, condition)
             except ValueError as error:
                 raise ValueError(
-                    f"{grid.path}: conditions: {condition!r} of {name}: {error}"
+                    f"{grid.path}: test: condition {condition!r} of {name}: {error}. Give this "
+                    "data set conditions of its own, without this one"
                 ) from error
 
 

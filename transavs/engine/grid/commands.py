@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from transavs.engine.grid.run_folder import RunFolder
 from transavs.engine.grid.spec import Row
@@ -29,12 +32,45 @@ class Commands:
         words += [*row.options, "DATASETS.TEST", "()", "SEED", seed]
         return [*words, "OUTPUT_DIR", str(folder.path)]
 
-    def evaluation(self, folder: RunFolder) -> list[str]:
-        """Returns the words that evaluate."""
-        row, grid = folder.run.row, folder.grid
-        words = [*self.evaluate, "--config-file", row.config, "--weights", str(folder.weights)]
-        words += ["--datasets", ",".join(grid.test), "--conditions", ",".join(grid.conditions)]
-        return [*words, "--output", str(folder.results), *row.options]
+    def evaluations(self, folder: RunFolder) -> list[list[str]]:
+        """Returns the words that evaluate, one after the other: a command for equal conditions."""
+        row = folder.run.row
+        start = [*self.evaluate, "--config-file", row.config, "--weights", str(folder.weights)]
+        by_conditions: dict[tuple[str, ...], list[str]] = {}
+        for name, conditions in folder.grid.test.items():
+            by_conditions.setdefault(conditions, []).append(name)
+        commands: list[list[str]] = []
+        for conditions, names in by_conditions.items():
+            words = ["--datasets", ",".join(names), "--conditions", ",".join(conditions)]
+            words += ["--output", str(folder.results), *(["--merge"] if commands else [])]
+            commands.append([*start, *words, *row.options])
+        return commands
+
+
+def launch(
+    words: Sequence[str], log: Path, environment: Mapping[str, str], descriptor: int
+) -> subprocess.Popen[bytes]:
+    """Starts a command whose output goes to the end of a log.
+
+    Args:
+        words: of the command.
+        log: in a folder that is there.
+        environment: of the process.
+        descriptor: that the process inherits.
+    """
+    with log.open("ab") as file:
+        file.write(f"\n$ {shlex.join(words)}\n".encode())
+        file.flush()
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            # A group of its own: Ctrl-C in the terminal reaches it through us alone.
+            start_new_session=True,
+            pass_fds=(descriptor,),
+        )
 
 
 def shown_command(row: Row) -> str:

@@ -39,12 +39,7 @@ def read_grid(path: str | os.PathLike[str], extra: Mapping[str, str] | None = No
     path = find_grid(path)
     data = _read_yaml(path)
     fields.check_fields(path, data, GRID_FIELDS, needed=("seeds", "test", "rows"))
-    test = fields.names(f"{path}: test", data["test"])
-    fields.check_known(path, "data set", test, DatasetCatalog.list())
-    conditions = fields.names(f"{path}: conditions", data.get("conditions", list(CONDITIONS)))
-    fields.check_known(path, "audio condition", conditions, list(CONDITIONS))
-    if "original" not in conditions:
-        raise ValueError(f"{path}: conditions: 'original' must be among them, got {conditions}")
+    test = _test(path, data["test"], data.get("conditions", list(CONDITIONS)))
     common = {
         "config": data.get("config"),
         "overrides": {
@@ -67,7 +62,23 @@ def read_grid(path: str | os.PathLike[str], extra: Mapping[str, str] | None = No
     marked = [row.name for row in rows if row.baseline]
     if len(marked) > 1:
         raise ValueError(f"{path}: expected at most one row with baseline: true, got {marked}")
-    return Grid(path, tuple(rows), tuple(test), tuple(conditions))
+    return Grid(path, tuple(rows), test)
+
+
+def _test(path: str, value: Any, common: Any) -> dict[str, tuple[str, ...]]:
+    """Conditions by data set; a list of data sets, or None for one, stands for the common ones."""
+    names = fields.names(f"{path}: test", list(value) if isinstance(value, dict) else value)
+    own = value if isinstance(value, dict) else dict.fromkeys(names)
+    fields.check_known(path, "data set", own, DatasetCatalog.list())
+    test = {}
+    for name, words in own.items():
+        place = f"{path}: conditions" if words is None else f"{path}: test: {name}"
+        conditions = fields.names(place, common if words is None else words)
+        fields.check_known(path, "audio condition", conditions, list(CONDITIONS))
+        if "original" not in conditions:
+            raise ValueError(f"{place}: 'original' must be among them, got {conditions}")
+        test[name] = tuple(conditions)
+    return test
 
 
 def _row(path: str, number: int, entry: Any, common: Mapping[str, Any]) -> Row:

@@ -43,7 +43,7 @@ def format_markdown(grid: Grid, rows: Sequence[RowScores], metrics: Sequence[Met
     parts = [
         f"# {Path(grid.path).stem}: {done} of {count} trainings",
         f"Of the grid `{grid.path}`. Means over seeds ± sample standard deviation (n {_MINUS} 1; "
-        f"a single seed has none). Scores are of `{grid.test[0]}` under its own sound unless a "
+        f"a single seed has none). Scores are of `{grid.main_test}` under its own sound unless a "
         "column says otherwise, M_J, M_F and G-mIoU in percent; seconds are those of the clock, "
         "of the whole training process. "
         f"{_DASH}: not measured.",
@@ -101,8 +101,7 @@ def report_data(grid: Grid, rows: Sequence[RowScores], metrics: Sequence[Metric]
         entries.append(entry)
     return {
         "grid": grid.path,
-        "test": list(grid.test),
-        "conditions": list(grid.conditions),
+        "test": {name: list(conditions) for name, conditions in grid.test.items()},
         "spread": "sample standard deviation",
         "metrics": {m.key: m.title for m in metrics},
         "rows": entries,

@@ -153,8 +153,8 @@ class RunFolder:
         scores = self.scores()
         return [
             f"{name} under {condition}"
-            for name in self.grid.test
-            for condition in self.grid.conditions
+            for name, conditions in self.grid.test.items()
+            for condition in conditions
             if not isinstance(scores.get(name), dict) or condition not in scores[name]
         ]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transavs.engine.grid.commands import Commands
+from transavs.engine.grid.commands import Commands, launch
 from transavs.engine.grid.run_folder import Record, RunFolder, State, last_lines
 from transavs.engine.grid.spec import Grid, Run
 from transavs.utils.folder_lock import FolderLock
@@ -40,6 +40,7 @@ class _Job:
     folder: RunFolder
     process: subprocess.Popen[bytes]
     first_iteration: int
+    following: list[list[str]]
 
 
 class GridRunner:
@@ -140,26 +141,21 @@ class GridRunner:
                 folder.record = Record(folder.settings, words)
             folder.stop_clock(seen=False)
             folder.record.started = time.time()
+            following = []
         else:
-            words = self._commands.evaluation(folder)
+            words, *following = self._commands.evaluations(folder)
             folder.record.stage = "evaluation"
         folder.record.failure = ""
         folder.save()
-        with folder.log.open("ab") as log:
-            log.write(f"\n$ {' '.join(words)}\n".encode())
-            log.flush()
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                # A group of its own: Ctrl-C in the terminal reaches it through us alone.
-                start_new_session=True,
-                pass_fds=(lock.descriptor,),
-            )
+        process = self._launch(folder, words, lock)
+        self._active.append(_Job(folder, process, first_iteration, following))
+
+    def _launch(
+        self, folder: RunFolder, words: list[str], lock: FolderLock
+    ) -> subprocess.Popen[bytes]:
+        process = launch(words, folder.log, self._environment, lock.descriptor)
         lock.note(process.pid)
-        self._active.append(_Job(folder, process, first_iteration))
+        return process
 
     def _ended(self, job: _Job, code: int, outcome: Outcome, lock: FolderLock) -> None:
         folder, record = job.folder, job.folder.record
@@ -172,6 +168,9 @@ class GridRunner:
             self._done_before += folder.iteration() - job.first_iteration
             if not self._signals.count:
                 self._start(folder, lock)
+        elif code == 0 and job.following and not self._signals.count:
+            job.process = self._launch(folder, job.following.pop(0), lock)
+            self._active.append(job)
         elif stage == "evaluation" and code == 0 and not folder.missing_results():
             record.stage = "finished"
             folder.save()
@@ -180,7 +179,7 @@ class GridRunner:
             outcome.finished.append(folder.run)
             self._after_each()
             self._say(f"finished {folder.run}: {_short_scores(folder)}")
-        elif self._signals.count and code != 0:
+        elif self._signals.count and (code != 0 or job.following):
             folder.save()
         else:
             record.failure = _failure(folder, stage, code)
@@ -243,7 +242,7 @@ def _failure(folder: RunFolder, stage: str, code: int) -> str:
 
 
 def _short_scores(folder: RunFolder) -> str:
-    scores = folder.scores()[folder.grid.test[0]]["original"]
+    scores = folder.scores()[folder.grid.main_test]["original"]
     seconds = folder.record.seconds if folder.record else 0.0
     known = [
         f"{name} {scores[name]:.1f}"

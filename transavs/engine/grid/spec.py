@@ -63,14 +63,18 @@ class Grid:
     Attributes:
         path: the file.
         rows: in the file's order.
-        test: data sets to evaluate on; the first is the one that most scores are of.
-        conditions: audio conditions to evaluate under, "original" among them.
+        test: data sets to evaluate on, each with its audio conditions, "original" among them; most
+            scores of the table are of the first.
     """
 
     path: str
     rows: tuple[Row, ...]
-    test: tuple[str, ...]
-    conditions: tuple[str, ...]
+    test: Mapping[str, tuple[str, ...]]
+
+    @property
+    def main_test(self) -> str:
+        """The data set that most scores are of."""
+        return next(iter(self.test))
 
     @property
     def baseline(self) -> Row | None:
