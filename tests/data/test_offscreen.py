@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.data import MetadataCatalog
 
 from transavs.data import load_records, with_condition
 from transavs.data.avsbench_spec import DISTANT_GROUPS, MS3, S4, S4_GROUPS, OffscreenRule
@@ -108,3 +109,16 @@ def test_demo_knows_what_a_picture_shows(datasets_env: Path) -> None:
 def test_records_of_no_data_set() -> None:
     with pytest.raises(ValueError, match="names no registered data set"):
         with_condition([{"clip_id": "x"}], "offscreen")
+
+
+def test_lenders() -> None:
+    lenders = {
+        name: MetadataCatalog.get(name).offscreen_lender
+        for name in ("avsbench_ms3_val", "avsbench_s4_test", "demo_ms3_train", "demo_ms3_unseen")
+    }
+    assert list(lenders.values()) == [
+        "avsbench_s4_val",
+        "avsbench_s4_test",
+        "demo_s4_train",
+        "demo_s4_test",
+    ]

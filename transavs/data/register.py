@@ -39,10 +39,18 @@ def register_subset(prefix: str, spec: SubsetSpec, root: str | None = None) -> l
             clip_seconds=spec.clip_seconds,
             thing_classes=list(THING_CLASSES),
             sound_classes=list(spec.sound_classes),
-            offscreen_lender=f"{prefix}_{spec.offscreen.lender}_{split}" if spec.offscreen else "",
+            offscreen_lender=_lender(prefix, spec, split),
             evaluator_type="avs",
         )
     return names
+
+
+def _lender(prefix: str, spec: SubsetSpec, split: str) -> str:
+    """Registered name of the data set that lends off-screen sounds; "" where there is none."""
+    rule = spec.offscreen
+    if rule is None:
+        return ""
+    return f"{prefix}_{rule.lender}_{rule.lender_splits.get(split, split)}"
 
 
 def _load(name: str, spec: SubsetSpec, root: str | None, split: str) -> list[Record]:
