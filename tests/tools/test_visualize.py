@@ -1,6 +1,7 @@
 """visualize: a picture a clip, which clips, with which sound."""
 
 import re
+import shutil
 from pathlib import Path
 
 import listening_model
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from transavs.data import CONDITIONS
+from transavs.tools import visualize
 from transavs.tools.visualize import choose_records, main
 from transavs.visualization import PREDICTION_COLOR, TRUTH_COLOR
 
@@ -124,3 +127,34 @@ def test_chosen_clips_are_spread() -> None:
     assert ids == ["0", "3", "6", "9"]
     assert choose_records(records, 0, []) == choose_records(records, 99, []) == records
     assert [r["clip_id"] for r in choose_records(records, 4, ["7", "2"])] == ["7", "2"]
+
+
+def test_every_sound_on_one_picture(arguments: list[str], monkeypatch) -> None:
+    """Bands of the sounds that the clips can have; the model marks under each that is loud."""
+    warnings: list[str] = []
+    monkeypatch.setattr(
+        visualize.logger, "warning", lambda text, *args: warnings.append(text % args)
+    )
+    words = [*arguments, *weights_of(arguments), "--condition", "all", "--clips", "quiet"]
+    assert main(words) == 0
+    (picture,) = read_pictures(arguments).values()
+    single = [*arguments[:3], str(Path(arguments[3]).parent / "one"), *SMALL]
+    assert main([*single, *weights_of(arguments), "--clips", "quiet"]) == 0
+    one = np.array(Image.open(Path(single[3]) / "quiet.png"))
+    assert picture.shape[0] > 2 * one.shape[0]
+    assert not warnings
+    marked = (np.abs(picture - 255 * np.array(PREDICTION_COLOR)) < 1).all(axis=-1).any(axis=1)
+    # One band of rows for each sound but silence and the clip's own, which is silent too.
+    assert (np.diff(marked.astype(int)) == 1).sum() == len(CONDITIONS) - 2
+    # Conditions that cannot be had are left out, and told.
+    shutil.rmtree(Path(arguments[1]).parent / "clips/transavs_demo/Single-source")
+    assert main(words) == 0
+    assert len(warnings) == 1 and "left out offscreen" in warnings[0]
+    (fewer,) = read_pictures(arguments).values()
+    assert fewer.shape[0] < picture.shape[0]
+
+
+def test_every_sound_compares_predictions(arguments: list[str], capsys) -> None:
+    words = [*arguments, "--condition", "all", "--ground-truth-only"]
+    assert main(words) == 2
+    assert "--condition all compares predictions" in capsys.readouterr().err

@@ -18,9 +18,12 @@ from transavs.data.avsbench import Record
 from transavs.tools.command_line import command, read_cfg, split_names, start_logging
 from transavs.tools.trained_model import ask, load_trained_model
 from transavs.utils.progress import progress_bar
-from transavs.visualization import draw_clip
+from transavs.visualization import draw_clip, draw_under_sounds
 
 logger = logging.getLogger(__name__)
+
+# Beside the conditions: each of them.
+_EVERY_SOUND = "all"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,9 +46,10 @@ def build_parser() -> argparse.ArgumentParser:
     which.add_argument("--clips", default="", metavar="ID,ID", help="these clips")
     parser.add_argument(
         "--condition",
-        choices=list(CONDITIONS),
+        choices=[*CONDITIONS, _EVERY_SOUND],
         default="original",
-        help="which sound the clips get: their own, none, or another clip's",
+        help="which sound the clips get: their own, none, noise, that of something off screen or "
+        "of another clip; 'all' draws the predictions under each of them on one picture",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the condition 'shuffled'")
     parser.add_argument(
@@ -74,10 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_cell_width(args.cell_width)
     if args.dataset is None and not cfg.DATASETS.TEST:
         raise ValueError("the configuration has no DATASETS.TEST: name one with --dataset")
+    records = load_records(args.dataset or cfg.DATASETS.TEST[0])
+    if args.condition == _EVERY_SOUND:
+        count = compare_sounds(cfg, records, args)
+        logger.info("%d pictures in %s", count, args.output)
+        return 0
     # The condition comes first: which sound a clip gets must not depend on the choice of clips.
-    records = with_condition(
-        load_records(args.dataset or cfg.DATASETS.TEST[0]), args.condition, args.seed
-    )
+    records = with_condition(records, args.condition, args.seed)
     records = choose_records(records, args.count, split_names(args.clips))
     draw_records(cfg, records, args)
     logger.info("%d pictures in %s", len(records), args.output)
@@ -138,10 +145,42 @@ def draw_records(cfg: CfgNode, records: Sequence[Record], args: argparse.Namespa
         save_picture(args.output / f"{file_stem(record['clip_id'])}.png", picture)
 
 
+def compare_sounds(cfg: CfgNode, records: Sequence[Record], args: argparse.Namespace) -> int:
+    """Writes a picture of each chosen clip under every sound; returns their number."""
+    if args.ground_truth_only or args.draw_queries:
+        raise ValueError(
+            "--condition all compares predictions: leave out --ground-truth-only and --draw-queries"
+        )
+    changed = {}
+    for name in CONDITIONS:
+        try:
+            changed[name] = with_condition(records, name, args.seed)
+        except (ValueError, FileNotFoundError) as error:
+            logger.warning("left out %s: %s", name, error)
+    chosen = {
+        name: choose_records(under, args.count, split_names(args.clips))
+        for name, under in changed.items()
+    }
+    model = load_trained_model(cfg, args.weights)
+    mapper = AVSDatasetMapper(cfg, is_train=False)
+    args.output.mkdir(parents=True, exist_ok=True)
+    same_clips = list(zip(*chosen.values(), strict=True))
+    for under in progress_bar(same_clips, "drawing", "clip"):
+        clips = {}
+        for name, record in zip(chosen, under, strict=True):
+            clips[f"{name}: {describe_sound(record)}"] = mapper(record)
+        answers = {title: ask(model, clip).prediction for title, clip in clips.items()}
+        picture = draw_under_sounds(clips, answers, cfg.INPUT.FORMAT, cell_width=args.cell_width)
+        save_picture(args.output / f"{file_stem(under[0]['clip_id'])}.png", picture)
+    return len(same_clips)
+
+
 def describe_sound(record: Record) -> str:
     """Which sound a record has, in words."""
     if record.get("audio_condition") == "silence":
         return "in silence"
+    if record.get("audio_condition") == "noise":
+        return "with white noise"
     if "audio_clip_id" in record:
         return f"with the sound of {record['audio_clip_id']}"
     return "with its own sound"

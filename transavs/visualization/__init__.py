@@ -15,6 +15,7 @@ from transavs.visualization.overlay import (
     score_heat_map,
 )
 from transavs.visualization.sound import draw_log_mel
+from transavs.visualization.sound_comparison import draw_under_sounds
 
 __all__ = [
     "PREDICTION_COLOR",
@@ -28,6 +29,7 @@ __all__ = [
     "draw_log_mel",
     "draw_run_curves",
     "draw_score_histogram",
+    "draw_under_sounds",
     "overlay_masks",
     "read_metrics",
     "score_heat_map",
