@@ -72,17 +72,18 @@ def test_learns_to_tell_tones_from_noise(encoder):
 
 
 def test_standardized_embeddings():
-    """Mean 0 and deviation 1 in every channel, the same up to that, and the same mode after."""
+    """Mean 0, mean square 1, the same up to that, and the same mode after."""
     encoder = SmallVGGish()
     examples = 2 * torch.randn(40, 1, 96, 64)
     encoder(examples)  # running statistics of the batch norms
     encoder.eval()
     with torch.no_grad():
-        encoder.embedding.weight[7] = 0.0  # a channel that never varies
         before = encoder(examples).double()
         encoder.train().standardize(examples)
         assert encoder.training
         after = encoder.eval()(examples).double()
-    expected = (before - before.mean(0)) / before.std(0)
-    expected[:, 7] = 0.0
-    torch.testing.assert_close(after, expected, atol=2e-4, rtol=0)
+    assert after.mean(0).abs().max() < 1e-4
+    assert after.square().mean().item() == pytest.approx(1.0, abs=1e-4)
+    # One factor for all channels.
+    ratios = (before - before.mean(0)) / (after - after.mean(0))
+    torch.testing.assert_close(ratios, ratios.mean().expand_as(ratios), rtol=1e-2, atol=0)

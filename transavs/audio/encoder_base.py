@@ -57,7 +57,7 @@ class AudioEncoder(nn.Module, ABC):
     def standardize(self, examples: Tensor) -> None:
         """Called at the end of a pretraining with its examples, float ``[S, 1, 96, 64]``.
 
-        An encoder may bring its embeddings to mean 0 and deviation 1 here; this one leaves them.
+        An encoder may shift and scale its embeddings here; this one leaves them.
         """
 
     def freeze(self) -> AudioEncoder:

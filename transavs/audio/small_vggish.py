@@ -56,11 +56,12 @@ class SmallVGGish(AudioEncoder):
 
     @torch.no_grad()
     def standardize(self, examples: Tensor) -> None:
-        """Rescales the embedding to mean 0 and deviation 1 in each channel over some examples.
+        """Shifts and scales the embeddings to mean 0 and a mean square of 1 over some examples.
 
         What a frozen encoder says of every sound, the mean, would otherwise drown what it says of
-        this one. The change goes into the last layer's weights; a channel that never varies stays
-        as it is, but for its mean.
+        this one. All channels are scaled alike: those that vary little hold more of what the
+        classes do not explain, and would be blown up. The change goes into the last layer's
+        weights.
 
         Args:
             examples: float ``[S, 1, 96, 64]``, as many and as varied as there are; S >= 2.
@@ -69,8 +70,8 @@ class SmallVGGish(AudioEncoder):
         self.eval()
         embeddings = torch.cat([self.embed(part) for part in examples.split(256)]).double()
         self.train(was_training)
-        deviation, mean = torch.std_mean(embeddings, dim=0)
-        deviation = torch.where(deviation > 1e-6, deviation, 1.0)
+        mean = embeddings.mean(0)
+        scale = (embeddings - mean).square().mean().sqrt()
         layer = self.embedding
-        layer.weight.copy_(layer.weight.double() / deviation[:, None])
-        layer.bias.copy_((layer.bias.double() - mean) / deviation)
+        layer.weight.copy_(layer.weight.double() / scale)
+        layer.bias.copy_((layer.bias.double() - mean) / scale)
