@@ -54,12 +54,6 @@ class AudioEncoder(nn.Module, ABC):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return self.embed(examples)
 
-    def standardize(self, examples: Tensor) -> None:
-        """Called at the end of a pretraining with its examples, float ``[S, 1, 96, 64]``.
-
-        An encoder may shift and scale its embeddings here; this one leaves them.
-        """
-
     def freeze(self) -> AudioEncoder:
         """Makes the encoder a fixed function, for good: no gradients, running statistics kept."""
         self.frozen = True

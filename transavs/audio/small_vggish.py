@@ -5,7 +5,6 @@ It shares VGGish's interface, not its weights: train it along with the model or 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from transavs.audio.encoder_base import AudioEncoder
@@ -53,25 +52,3 @@ class SmallVGGish(AudioEncoder):
         features = self.features((examples - SILENCE_LOG_MEL) / LOG_MEL_SCALE)  # [S, C, 6, 4]
         pooled = features.mean(dim=2) + features.amax(dim=2)
         return self.embedding(pooled.flatten(1))
-
-    @torch.no_grad()
-    def standardize(self, examples: Tensor) -> None:
-        """Shifts and scales the embeddings to mean 0 and a mean square of 1 over some examples.
-
-        What a frozen encoder says of every sound, the mean, would otherwise drown what it says of
-        this one. All channels are scaled alike: those that vary little hold more of what the
-        classes do not explain, and would be blown up. The change goes into the last layer's
-        weights.
-
-        Args:
-            examples: float ``[S, 1, 96, 64]``, as many and as varied as there are; S >= 2.
-        """
-        was_training = self.training
-        self.eval()
-        embeddings = torch.cat([self.embed(part) for part in examples.split(256)]).double()
-        self.train(was_training)
-        mean = embeddings.mean(0)
-        scale = (embeddings - mean).square().mean().sqrt()
-        layer = self.embedding
-        layer.weight.copy_(layer.weight.double() / scale)
-        layer.bias.copy_((layer.bias.double() - mean) / scale)

@@ -211,7 +211,6 @@ def pretrain_encoder(
         progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     tail = losses[-max(steps // 10, 1) :]
     scores = classification_scores(encoder, head, validation)
-    encoder.standardize(train.examples)
     return {
         "loss": sum(tail) / len(tail),
         **scores,
