@@ -279,15 +279,18 @@ def test_computed_sounds_do_not_stand_beside_pickles():
 
 
 @pytest.mark.parametrize("subset", ["s4", "ms3"])
-def test_configs_without_audio_differ_in_the_encoder_alone(subset):
+def test_configs_without_audio_differ_in_what_is_heard_alone(subset):
     def without(cfg):
         cfg = cfg.clone()
         cfg.defrost()
         cfg.OUTPUT_DIR = cfg.MODEL.AUDIO.NAME = cfg.MODEL.AUDIO.WEIGHTS = ""
+        cfg.INPUT.NEGATIVE_AUDIO.SHARE = 0.0
         return cfg.dump()
 
     deaf = setup_cfg(f"demo/demo_{subset}_no_audio.yaml")
     assert deaf.MODEL.AUDIO.NAME == "NoAudio" and deaf.MODEL.AUDIO.WEIGHTS == ""
+    # Nothing tells a false sound from a true one there.
+    assert deaf.INPUT.NEGATIVE_AUDIO.SHARE == 0.0
     assert without(deaf) == without(setup_cfg(f"demo/demo_{subset}.yaml"))
 
 
