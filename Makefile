@@ -60,7 +60,8 @@ $(INSTALLED): requirements/pinned.txt setup.py pyproject.toml transavs/tools/ins
 demo: $(INSTALLED)
 	$(DEMO_ENVIRONMENT) $(VENV_PYTHON) datasets/prepare_demo.py
 	$(DEMO_ENVIRONMENT) $(VENV_PYTHON) tools/pretrain_audio.py \
-	  --config-file configs/demo/Base-demo.yaml --output $(DEMO_OUTPUT)/audio.safetensors
+	  --config-file configs/demo/Base-demo.yaml --output $(DEMO_OUTPUT)/audio.safetensors \
+	  --mixtures 0 --steps 500
 	$(DEMO_ENVIRONMENT) $(VENV_PYTHON) tools/train_net.py --config-file configs/demo/demo_ms3.yaml
 	$(DEMO_ENVIRONMENT) $(VENV_PYTHON) tools/train_net.py --config-file configs/demo/demo_s4.yaml
 	$(DEMO_ENVIRONMENT) $(VENV_PYTHON) tools/eval_robustness.py \
@@ -85,11 +86,11 @@ listen: $(INSTALLED)
 	> $(LISTEN_OUTPUT)/demo_set $(VENV_PYTHON) datasets/prepare_demo.py --source real \
 	  --splits test,unseen --within $(DETECTRON2_DATASETS) --root $(LISTEN_OUTPUT)/data
 	$(LISTEN_ENVIRONMENT) $(VENV_PYTHON) tools/eval_robustness.py \
-	  --config-file configs/demo/demo_ms3.yaml --weights transavs/weights/demo_ms3.safetensors \
+	  --config-file configs/plus/demo_ms3.yaml --weights transavs/weights/demo_ms3.safetensors \
 	  --datasets demo_ms3_test,demo_ms3_unseen --output $(LISTEN_OUTPUT)/results.json \
 	  MODEL.AUDIO.WEIGHTS ""
 	$(LISTEN_ENVIRONMENT) $(VENV_PYTHON) tools/eval_robustness.py \
-	  --config-file configs/demo/demo_s4.yaml --weights transavs/weights/demo_s4.safetensors \
+	  --config-file configs/plus/demo_s4.yaml --weights transavs/weights/demo_s4.safetensors \
 	  --datasets demo_s4_test,demo_s4_unseen --output $(LISTEN_OUTPUT)/results.json --merge \
 	  MODEL.AUDIO.WEIGHTS ""
 

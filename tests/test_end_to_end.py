@@ -54,6 +54,8 @@ def test_every_config_trains_and_evaluates(name, datasets_env, tmp_path):
     if "swin" in name:
         # TINY and TINY_SWIN each shrink their own backbone; only the config chooses one.
         options += tiny_models.TINY_SWIN[2:]
+    if "pvt" in name:
+        options += ["MODEL.TIMM.NAME", "pvt_v2_b0", "MODEL.TIMM.WEIGHTS", ""]
     command = ["--config-file", f"configs/{name}", *options]
     assert train_net.main(command) == 0
     logged = read_log(tmp_path / "run")

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "transavs"
 LEVELS = {
     "structures": 0,
     "config": 0,
+    "config_checks": 0,
     "env": 0,
     "version": 0,
     "utils": 0,
@@ -28,7 +29,7 @@ LEVELS = {
     "tools": 5,
 }
 #: The rooms of level 0 are single modules; these two may use what is written there.
-LEVEL_0_USES = {"config": {"utils", "version"}, "env": {"utils", "version"}}
+LEVEL_0_USES = {"config": {"config_checks", "utils", "version"}, "env": {"utils", "version"}}
 
 #: A top-level package of this name comes with the detectron2 wheel and is never ours.
 FOREIGN_NAMES = ("tools", "tests", "datasets", "configs")

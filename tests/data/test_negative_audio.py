@@ -63,6 +63,8 @@ def test_mapper_empties_the_targets(datasets_env: Path, kind: str, background: b
         ((f"{NODE}.SHARE", 1.5), r"SHARE must lie in \[0, 1\], got 1.5"),
         ((f"{NODE}.KINDS", "('whisper',)"), "KINDS must be some of silence, noise, offscreen"),
         ((f"{NODE}.KINDS", "()"), "KINDS must be some of"),
+        # Pickles of another program beside noise of ours: told apart by the recipe.
+        ((f"{NODE}.SHARE", 0.1, "INPUT.AUDIO_SOURCE", "log_mel"), "silence, noise are computed"),
     ],
 )
 def test_wrong_values(opts, words) -> None:

@@ -35,7 +35,7 @@ def results_of(arguments: list[str]) -> dict:
 def test_scores_under_each_sound(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     results = results_of(arguments)
-    assert list(results) == ["demo_ms3_test", "references", "robustness"]
+    assert list(results) == ["demo_ms3_test", "references", "robustness", "by_class"]
     scores = results["demo_ms3_test"]
     assert list(scores) == ["original", "silence", "noise", "offscreen", "shuffled"]
 
@@ -66,12 +66,21 @@ def test_scores_under_each_sound(arguments: list[str], capsys: pytest.CaptureFix
     assert robustness["G_mIoU"] == pytest.approx(100 * expected)
     assert list(robustness["conditions"]) == ["silence", "noise", "offscreen"]
 
+    # The dog alone in two seconds, the cow in one; the quiet clip of three is missed.
+    by_class = results["by_class"]["demo_ms3_test"]
+    assert {name: found["frames"] for name, found in by_class.items()} == {"cow": 3, "dog": 6}
+    # The model marks the dog alone.
+    assert by_class["dog"]["J"] == pytest.approx(100 * np.mean(LOUD_JACCARD[:2]) * 2 / 3)
+    assert by_class["dog"]["missed"] == pytest.approx(100 / 3)
+    assert (by_class["cow"]["J"], by_class["cow"]["missed"]) == (0, 100)
+
     references = results["references"]["demo_ms3_test"]
     assert references["every_object_nonempty"] == pytest.approx(100 * (0.5 + 0.5 + 1 + 0.5) / 4)
     assert references["nothing"] == pytest.approx(100 / 5)
     table = capsys.readouterr().out
     assert "shuffled" in table and "(mark every object)" in table and "40.8" in table
     assert f"demo_ms3_test: G-mIoU {100 * expected:.1f}, G-F " in table
+    assert "one class alone is heard: cow 0.0, dog 65.3" in table
 
 
 def test_homogeneity_of_the_queries_is_told_for_the_original_sound(arguments: list[str]) -> None:
@@ -174,7 +183,7 @@ def test_data_without_objects_has_no_references(arguments: list[str], datasets_e
         words = [*arguments[:-2], "--datasets", name, "--conditions", sounds]
         assert main([*words, *arguments[-2:], "INPUT.MIN_SIZE_TEST", "0"]) == 0
         results = results_of(arguments)
-        assert list(results) == [name, "robustness"]
+        assert [part for part in results if part != "by_class"] == [name, "robustness"]
         assert list(results[name]) == sounds.split(",")
 
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 from torch import nn
 
-from transavs.config import check_front_end
+from transavs.config_checks import check_front_end
 from transavs.data import (
     NEGATIVE_CONDITIONS,
     AVSDatasetMapper,
@@ -58,7 +59,7 @@ def evaluate_conditions(
     records: Sequence[Record],
     conditions: Sequence[str],
     seed: int = 0,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """Returns the evaluator's scores of a model under each audio condition.
 
     Args:
@@ -70,7 +71,8 @@ def evaluate_conditions(
 
     Returns:
         condition -> scores. Under a negative condition every predicted pixel is false. Those of
-        the original sound also tell how alike the queries are, see :class:`QueryWatch`. Scores
+        the original sound also tell how alike the queries are, see :class:`QueryWatch`, and, where
+        the data know what is heard, ``J_by_class``. Scores
         are {} on every process but the main one.
     """
     check_front_end(cfg, conditions)
@@ -84,10 +86,22 @@ def evaluate_conditions(
             clip_order=order,
             f_threshold_batch=cfg.TEST.F_THRESHOLD_BATCH,
             negative=condition in NEGATIVE_CONDITIONS,
+            heard=heard_classes(records) if condition == ORIGINAL else None,
         )
         watch = condition == ORIGINAL
         scores[condition] = evaluate_loader(cfg, model, loader, evaluator, watch).get(TASK, {})
     return scores
+
+
+def heard_classes(records: Sequence[Record]) -> dict[str, list[list[str]]] | None:
+    """Returns clip id -> names of the classes heard in each second; None where nothing tells."""
+    heard = {}
+    for record in records:
+        if "sound_labels" not in record or "dataset" not in record:
+            return None
+        names = MetadataCatalog.get(record["dataset"]).sound_classes
+        heard[record["clip_id"]] = [[names[i] for i in now] for now in record["sound_labels"]]
+    return heard
 
 
 def evaluate_loader(

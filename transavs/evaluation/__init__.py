@@ -1,6 +1,7 @@
 """Scores of audio-visual segmentation: per-frame metrics, the evaluator, references, summaries."""
 
 from transavs.evaluation.avs_evaluator import AVSEvaluator
+from transavs.evaluation.by_class import scores_by_class
 from transavs.evaluation.clip_scores import ClipScores, score_clip
 from transavs.evaluation.metrics import f_curve, f_thresholds, frame_jaccard
 from transavs.evaluation.references import reference_scores
@@ -19,6 +20,7 @@ __all__ = [
     "read_results",
     "reference_scores",
     "score_clip",
+    "scores_by_class",
     "summarize",
     "summarize_robustness",
     "write_results",

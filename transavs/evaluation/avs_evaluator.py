@@ -16,6 +16,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import Tensor
 
+from transavs.evaluation.by_class import scores_by_class
 from transavs.evaluation.clip_scores import ClipScores, score_clip
 from transavs.evaluation.summary import EmptyBatchF, check_f_protocol, summarize
 
@@ -39,6 +40,7 @@ class AVSEvaluator(DatasetEvaluator):
         empty_batch_f: EmptyBatchF = "zero",
         negative: bool = False,
         output_dir: str | os.PathLike[str] | None = None,
+        heard: Mapping[str, Sequence[Sequence[str]]] | None = None,
     ) -> None:
         """Initialises an evaluator without any clip.
 
@@ -54,6 +56,8 @@ class AVSEvaluator(DatasetEvaluator):
                 (silence, noise, off-screen). Then ``FPR`` and ``frames_with_false_pixels`` count
                 every predicted pixel, while ``M_J`` and ``M_F`` still compare with the original
                 masks.
+            heard: clip id -> names of the classes heard in each second; adds the entry
+                ``J_by_class``, see :func:`transavs.evaluation.scores_by_class`.
             output_dir: folder for ``frame_scores.json`` with the scores of every frame, written by
                 the main process. None: nothing is written.
         """
@@ -68,6 +72,7 @@ class AVSEvaluator(DatasetEvaluator):
         self._f_threshold_batch = f_threshold_batch
         self._empty_batch_f = empty_batch_f
         self._negative = negative
+        self._heard = heard
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._clips: list[ClipScores] = []
 
@@ -98,7 +103,7 @@ class AVSEvaluator(DatasetEvaluator):
                 )
             self._clips.append(scores)
 
-    def evaluate(self) -> OrderedDict[str, dict[str, float]] | None:
+    def evaluate(self) -> OrderedDict[str, dict[str, Any]] | None:
         """Returns the scores over the clips of all processes.
 
         Returns:
@@ -123,7 +128,10 @@ class AVSEvaluator(DatasetEvaluator):
         summary = summarize(clips, self._f_threshold_batch, self._empty_batch_f)
         if self._output_dir is not None:
             self._write_frame_scores(clips, summary)
-        return OrderedDict(avs=summary)
+        if self._heard is None:
+            return OrderedDict(avs=summary)
+        by_class = scores_by_class(clips, self._heard)
+        return OrderedDict(avs={**summary, "J_by_class": by_class})
 
     def _in_order(self, clips: Iterable[ClipScores]) -> list[ClipScores]:
         """Returns every clip once, in the order of the data set.

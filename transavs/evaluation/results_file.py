@@ -21,8 +21,9 @@ Results = dict[str, dict[str, Any]]
 
 REFERENCES = "references"
 ROBUSTNESS = "robustness"
+BY_CLASS = "by_class"
 # Beside the data sets, and behind them in the file.
-_OTHER_PARTS = (REFERENCES, ROBUSTNESS)
+_OTHER_PARTS = (REFERENCES, ROBUSTNESS, BY_CLASS)
 _SIMPLE_REFERENCES = (("mark every object", "every_object"), ("mark nothing", "nothing"))
 _HEADERS = ("data set", "sound", "M_J", "M_J non-empty", "M_F", "false pixels %", "false frames %")
 
@@ -77,7 +78,14 @@ def format_table(results: Results) -> str:
     summaries = [
         _summary_line(name, summary) for name, summary in results.get(ROBUSTNESS, {}).items()
     ]
-    return "\n".join([table, *summaries])
+    classes = [_class_line(name, found) for name, found in results.get(BY_CLASS, {}).items()]
+    return "\n".join([table, *summaries, *classes])
+
+
+def _class_line(name: str, found: Mapping[str, Mapping[str, float]]) -> str:
+    worst_first = sorted(found, key=lambda each: found[each]["J"])
+    scores = ", ".join(f"{each} {_cell(found[each], 'J')}" for each in worst_first)
+    return f"{name}: J of the frames where one class alone is heard: {scores}"
 
 
 def _summary_line(name: str, summary: Mapping[str, Any]) -> str:

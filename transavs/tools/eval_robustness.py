@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from detectron2.config import CfgNode
 from torch import nn
 
-from transavs.config import check_front_end
+from transavs.config_checks import check_front_end
 from transavs.data import CONDITIONS, load_records
 from transavs.data.avsbench import Record
 from transavs.engine.robustness import ORIGINAL, add_summary, check_conditions, evaluate_conditions
 from transavs.evaluation import format_table, read_results, reference_scores, write_results
-from transavs.evaluation.results_file import REFERENCES, Results
+from transavs.evaluation.results_file import BY_CLASS, REFERENCES, Results
 from transavs.tools.command_line import (
     check_output_folder,
     command,
@@ -102,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in names:
         results[name] = evaluate_conditions(cfg, model, records[name], conditions[name], args.seed)
         add_summary(results, name)
+        _move_classes(results, name)
         references = find_references(records[name]) | _evaluate_references(models, records[name])
         if references:
             results.setdefault(REFERENCES, {})[name] = references
@@ -112,6 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(format_table(results))
     logger.info("Results in %s", args.output)
     return 0
+
+
+def _move_classes(results: Results, name: str) -> None:
+    """Gives the scores by class a part of the file of their own, beside the conditions."""
+    by_class = results[name].get(ORIGINAL, {}).pop("J_by_class", None)
+    if by_class:
+        results.setdefault(BY_CLASS, {})[name] = by_class
+    elif BY_CLASS in results:
+        results[BY_CLASS].pop(name, None)
 
 
 def _conditions_of(
@@ -162,6 +172,7 @@ def _evaluate_references(models: Mapping[str, Model], records: Sequence[Record])
     for name, (cfg, model) in models.items():
         logger.info("The reference %s", name)
         found[name] = dict(evaluate_conditions(cfg, model, records, (ORIGINAL,))[ORIGINAL])
+        found[name].pop("J_by_class", None)
     return found
 
 
