@@ -7,6 +7,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from tiny_models import make_confident, random_clip, tiny_model
 
+from transavs.modeling.clip_frames import batch_frames
 from transavs.modeling.inference import resize_logits
 
 CONFIGS = {
@@ -269,7 +270,8 @@ def test_thresholds_follow_the_iteration_of_the_trainer():
 def test_pictures_are_normalised_in_the_order_of_the_config():
     model = tiny_model("MODEL.PIXEL_MEAN", "[1.0,2.0,3.0]", "MODEL.PIXEL_STD", "[1.0,2.0,4.0]")
     clip = random_clip(40, 32)
-    images, sizes = model._preprocess([clip, random_clip(32, 32, frames=1)])
+    clips = [clip, random_clip(32, 32, frames=1)]
+    images, sizes = batch_frames(clips, model.pixel_mean, model.pixel_std, model.size_divisibility)
     assert images.shape == (6, 3, 64, 32) and sizes == [(40, 32), (32, 32)]
     for channel, (mean, std) in enumerate([(1, 1), (2, 2), (3, 4)]):
         expected = (clip["frames"][:, channel].float() - mean) / std

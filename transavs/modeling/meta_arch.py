@@ -19,8 +19,7 @@ from transavs.losses import (
     SetCriterion,
     StepwiseThreshold,
 )
-from transavs.modeling.clip_checks import check_clips, frame_seconds
-from transavs.modeling.clip_frames import batch_frames
+from transavs.modeling.clip_model import ClipModel
 from transavs.modeling.inference import (
     argmax_masks,
     competing_queries,
@@ -37,7 +36,7 @@ _LOG_PERIOD = 20
 
 
 @META_ARCH_REGISTRY.register()
-class TransAVS(nn.Module):
+class TransAVS(ClipModel):
     """Audio-visual segmentation with audio queries (TransAVS, arXiv 2305.07223).
 
     Args:
@@ -58,9 +57,6 @@ class TransAVS(nn.Module):
         agreement_loss: of sound and picture; None leaves it out.
         agreement_weight: its weight.
     """
-
-    pixel_mean: Tensor
-    pixel_std: Tensor
 
     @configurable
     def __init__(
@@ -83,26 +79,18 @@ class TransAVS(nn.Module):
         agreement_loss: AgreementLoss | None = None,
         agreement_weight: float = 0.0,
     ) -> None:
-        super().__init__()
-        # Convolutions of the backbones are faster with channels last, on CPUs by a third.
-        self.backbone = backbone.to(memory_format=torch.channels_last)
+        super().__init__(backbone, pixel_mean, pixel_std, size_divisibility, freeze_backbone)
         self.pixel_decoder = pixel_decoder
         self.audio_encoder = audio_encoder
         self.query_generator = query_generator
         self.query_decoder = query_decoder
         self.criterion = criterion
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
-        self.size_divisibility = size_divisibility
         self.deep_supervision = deep_supervision
-        self.freeze_backbone = freeze_backbone
         self.inference_rule = inference_rule
         self.mask_threshold = mask_threshold
         self.num_sounding = criterion.num_classes if num_sounding is None else num_sounding
         self.agreement_loss = agreement_loss
         self.agreement_weight = agreement_weight
-        if freeze_backbone:
-            self.backbone.requires_grad_(False).eval()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -151,37 +139,13 @@ class TransAVS(nn.Module):
             "agreement_weight": node.AGREEMENT_WEIGHT,
         }
 
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
-
-    def train(self, mode: bool = True) -> TransAVS:
-        super().train(mode)
-        if self.freeze_backbone:
-            self.backbone.eval()
-        return self
-
-    def forward(self, clips: list[dict[str, Any]]) -> Any:
-        """Segments the sounding objects of B clips.
-
-        Args:
-            clips: each with ``frames`` uint8 ``[F, 3, H, W]`` in the order of ``INPUT.FORMAT``,
-                ``audio`` float32 ``[T, 1, 96, 64]``, optional ``frame_index`` int64 ``[F]`` (the
-                second that each frame shows; by default frame t shows second t and F == T),
-                optional ``height`` and ``width`` of the wanted masks (default: the frames' own);
-                in training ``target_masks`` and ``target_classes``, lists of F tensors
-                ``[G, H, W]`` and ``[G]``.
-
-        Returns:
-            In training a dict of weighted losses. In evaluation, for each clip,
-            ``{"masks": bool [F, height, width], "scores": float32 [F, height, width]}``.
-        """
-        check_clips(clips, self.training)
-        if not self.training and len({clip["frames"].shape[-2:] for clip in clips}) > 1:
-            # Padding would reach the norms and the attention: no answer may depend on neighbours.
-            return [self([clip])[0] for clip in clips]
-        seconds = [frame_seconds(clip) for clip in clips]
-        images, sizes = self._preprocess(clips)
+    def _answer(
+        self,
+        clips: list[dict[str, Any]],
+        images: Tensor,
+        sizes: list[tuple[int, int]],
+        seconds: list[Tensor],
+    ) -> Any:
         outputs, features, embeddings = self._predict(images, clips, seconds)
         if self.training:
             targets = self._targets(clips, images)
@@ -198,16 +162,11 @@ class TransAVS(nn.Module):
         padded = (images.shape[-2], images.shape[-1])
         return self._postprocess(outputs[-1], clips, sizes, padded)
 
-    def _preprocess(self, clips: list[dict[str, Any]]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Normalised, padded frames ``[N, 3, H, W]``, and each clip's own (height, width)."""
-        return batch_frames(clips, self.pixel_mean, self.pixel_std, self.size_divisibility)
-
     def _predict(
         self, images: Tensor, clips: list[dict[str, Any]], seconds: list[Tensor]
     ) -> tuple[list[QueryOutput], PixelFeatures, list[Tensor]]:
         """Outputs of the decoder layers, the pixel decoder's features, and F_a of each clip."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_backbone):
-            maps = self.backbone(images)
+        maps = self._image_features(images)
         audio = [clip["audio"] for clip in clips]
         lengths = [len(examples) for examples in audio]
         embedded = self.audio_encoder(torch.cat(audio).to(self.device, non_blocking=True))
@@ -217,14 +176,6 @@ class TransAVS(nn.Module):
         all_layers = self.training and self.deep_supervision
         outputs = self.query_decoder(queries, position, features, all_layers=all_layers)
         return outputs, features, embeddings
-
-    def _targets(self, clips: list[dict[str, Any]], images: Tensor) -> FrameTargets:
-        return FrameTargets.pack(
-            [mask for clip in clips for mask in clip["target_masks"]],
-            [label for clip in clips for label in clip["target_classes"]],
-            (images.shape[-2], images.shape[-1]),
-            self.device,
-        )
 
     def _losses(self, outputs: list[QueryOutput], targets: FrameTargets) -> dict[str, Tensor]:
         # delta of Eq. (18) follows the trainer's iteration, which resuming restores.

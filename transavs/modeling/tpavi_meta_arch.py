@@ -12,15 +12,14 @@ from torch import Tensor, nn
 
 from transavs.audio import build_audio_encoder
 from transavs.losses import audio_visual_matching_loss, frame_bce_loss, union_masks
-from transavs.modeling.clip_checks import check_clips, frame_seconds
-from transavs.modeling.clip_frames import batch_frames
+from transavs.modeling.clip_model import ClipModel
 from transavs.modeling.inference import resize_logits
 from transavs.modeling.tpavi import STAGES, TPAVIDecoder, TPAVIOutput
 from transavs.structures import FrameTargets
 
 
 @META_ARCH_REGISTRY.register()
-class TPAVI(nn.Module):
+class TPAVI(ClipModel):
     """The baseline of "Audio-Visual Segmentation" (arXiv 2207.05042), written from its description.
 
     It takes the clips of TransAVS and gives the same answers. Its attention runs over the frames
@@ -48,9 +47,6 @@ class TPAVI(nn.Module):
         num_sounding: classes of the targets from this one on (the background) do not sound.
     """
 
-    pixel_mean: Tensor
-    pixel_std: Tensor
-
     @configurable
     def __init__(
         self,
@@ -65,20 +61,14 @@ class TPAVI(nn.Module):
         mask_threshold: float = 0.5,
         num_sounding: int = 1,
     ) -> None:
-        super().__init__()
-        # As in TransAVS; the decoder follows, so that no layout is converted on the way.
-        self.backbone = backbone.to(memory_format=torch.channels_last)
+        divisibility = max(shape.stride for shape in backbone.output_shape().values())
+        super().__init__(backbone, pixel_mean, pixel_std, divisibility, freeze_backbone)
+        # The layout of the backbone's features, so that none is converted on the way.
         self.decoder = decoder.to(memory_format=torch.channels_last)
         self.audio_encoder = audio_encoder
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
-        self.size_divisibility = max(shape.stride for shape in backbone.output_shape().values())
         self.avm_weight = avm_weight
-        self.freeze_backbone = freeze_backbone
         self.mask_threshold = mask_threshold
         self.num_sounding = num_sounding
-        if freeze_backbone:
-            self.backbone.requires_grad_(False).eval()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -111,56 +101,29 @@ class TPAVI(nn.Module):
             "num_sounding": cfg.MODEL.TRANSAVS.NUM_CLASSES,
         }
 
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
-
-    def train(self, mode: bool = True) -> TPAVI:
-        super().train(mode)
-        if self.freeze_backbone:
-            self.backbone.eval()
-        return self
-
-    def forward(self, clips: list[dict[str, Any]]) -> Any:
-        """Segments the sounding objects of B clips.
-
-        Args:
-            clips: as :class:`transavs.modeling.TransAVS` takes them.
-
-        Returns:
-            In training a dict of weighted losses: ``loss_mask``, and ``loss_avm`` where it has a
-            weight. In evaluation, for each clip,
-            ``{"masks": bool [F, height, width], "scores": float32 [F, height, width]}``.
-        """
-        check_clips(clips, self.training)
-        if not self.training and len({clip["frames"].shape[-2:] for clip in clips}) > 1:
-            # Padding would reach the norms and the attention: no answer may depend on neighbours.
-            return [self([clip])[0] for clip in clips]
-        seconds = [frame_seconds(clip) for clip in clips]
-        images, sizes = batch_frames(clips, self.pixel_mean, self.pixel_std, self.size_divisibility)
+    def _answer(
+        self,
+        clips: list[dict[str, Any]],
+        images: Tensor,
+        sizes: list[tuple[int, int]],
+        seconds: list[Tensor],
+    ) -> Any:
         output = self._predict(images, clips, seconds)
         if self.training:
-            return self._losses(output, clips)
+            return self._losses(output, self._targets(clips, images))
         return self._postprocess(output.mask_logits, clips, sizes)
 
     def _predict(
         self, images: Tensor, clips: list[dict[str, Any]], seconds: list[Tensor]
     ) -> TPAVIOutput:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_backbone):
-            maps = self.backbone(images)
+        maps = self._image_features(images)
         # Only the seconds that a frame shows.
         examples = torch.cat([clip["audio"][own] for clip, own in zip(clips, seconds, strict=True)])
         embeddings = self.audio_encoder(examples.to(self.device, non_blocking=True))
         output: TPAVIOutput = self.decoder(maps, embeddings, [len(own) for own in seconds])
         return output
 
-    def _losses(self, output: TPAVIOutput, clips: list[dict[str, Any]]) -> dict[str, Tensor]:
-        targets = FrameTargets.pack(
-            [mask for clip in clips for mask in clip["target_masks"]],
-            [label for clip in clips for label in clip["target_classes"]],
-            (output.mask_logits.shape[-2], output.mask_logits.shape[-1]),
-            self.device,
-        )
+    def _losses(self, output: TPAVIOutput, targets: FrameTargets) -> dict[str, Tensor]:
         masks = union_masks(targets, self.num_sounding)
         losses = {"loss_mask": frame_bce_loss(output.mask_logits, masks)}
         if self.avm_weight:

@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="which sound the clips get: their own, none, noise, that of something off screen or "
         "of another clip; 'all' draws the predictions under each of them on one picture",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the condition 'shuffled'")
+    parser.add_argument("--seed", type=int, default=0, help="of noise and of exchanged sounds")
     parser.add_argument(
         "--ground-truth-only", action="store_true", help="no prediction; needs no weights"
     )
