@@ -111,6 +111,8 @@ def _add_encoder_keys(cfg: CfgNode) -> None:
 
     # True: the whole image backbone is frozen (no gradients, running statistics kept).
     cfg.MODEL.BACKBONE.FREEZE = False
+    # Folder where a frozen backbone's features are kept, a file a frame; "" keeps none.
+    cfg.MODEL.BACKBONE.CACHE = ""
 
     # Swin transformer of detectron2 ("build_swin_backbone"); defaults are Swin-Base at 384 px.
     node = CfgNode()

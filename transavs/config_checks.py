@@ -57,6 +57,11 @@ def check_cfg(cfg: CfgNode) -> None:
         if number < 1:
             raise ValueError(f"{key} must be at least 1, got {number}")
     _check_tpavi(cfg.MODEL.TPAVI)
+    if cfg.MODEL.BACKBONE.CACHE and not cfg.MODEL.BACKBONE.FREEZE:
+        raise ValueError(
+            "MODEL.BACKBONE.CACHE keeps features of a frozen backbone, but this one learns: set "
+            'MODEL.BACKBONE.FREEZE True, or MODEL.BACKBONE.CACHE ""'
+        )
     if transavs.AUDIO_WINDOW < 1 or transavs.AUDIO_WINDOW % 2 == 0:
         raise ValueError(
             "MODEL.TRANSAVS.AUDIO_WINDOW must be an odd number of seconds, to be centred, got "

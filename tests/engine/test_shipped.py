@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from transavs.engine import SafeCheckpointer
-from transavs.engine.shipped import fingerprint, pack_trained_parts, read_notes, read_safetensors
+from transavs.engine.shipped import pack_trained_parts, read_notes, read_safetensors
 
 
 class Network(nn.Module):
@@ -108,16 +108,3 @@ def test_numbers_that_cannot_be_stored(value, half):
     model.head.weight.data[0, 0] = value
     with pytest.raises(ValueError, match="head.weight has values that are not finite"):
         pack_trained_parts(model, {}, half)
-
-
-def test_fingerprint_is_of_the_numbers():
-    model = Network().backbone
-    expected = fingerprint(model)
-    renamed = nn.Sequential(nn.Identity(), model[1], model[0])
-    assert fingerprint(renamed) == expected
-    model[1].num_batches_tracked += 1
-    assert fingerprint(model.to(memory_format=torch.channels_last)) == expected
-    model[1].running_mean[0] += 1e-3
-    assert fingerprint(model) != expected
-    flat, square = nn.ParameterList([torch.zeros(4)]), nn.ParameterList([torch.zeros(2, 2)])
-    assert fingerprint(flat) != fingerprint(square)

@@ -6,14 +6,14 @@ it instead, and can only be loaded into a model that has the same one.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+
+from transavs.utils.fingerprint import fingerprint
 
 BACKBONE = "backbone."
 # Needed in training alone: a file may lack them, or hold more of them than the model.
@@ -100,19 +100,3 @@ def add_own_backbone(checkpoint: dict[str, Any], model: nn.Module, source: str) 
             "build_timm_backbone, MODEL.TIMM.WEIGHTS packaged, as in configs/demo"
         )
     checkpoint["model"] |= {f"{BACKBONE}{name}": value for name, value in own.state_dict().items()}
-
-
-def fingerprint(module: nn.Module) -> str:
-    """Returns a hash of a module's weights that depends neither on names nor on their order.
-
-    Libraries rename their layers; the numbers stay. Counters of batches are left out.
-    """
-    hashes = []
-    for name, tensor in module.state_dict().items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        tensor = tensor.detach().cpu().to(torch.float32).contiguous()
-        digest = hashlib.sha256(str(list(tensor.shape)).encode())
-        digest.update(tensor.numpy().tobytes())
-        hashes.append(digest.hexdigest())
-    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()

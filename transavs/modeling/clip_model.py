@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from transavs.modeling.clip_checks import check_clips, frame_seconds
 from transavs.modeling.clip_frames import batch_frames
+from transavs.modeling.feature_cache import FeatureCache
 from transavs.structures import FrameTargets
 
 
@@ -23,6 +24,7 @@ class ClipModel(nn.Module, ABC):
         pixel_std: likewise.
         size_divisibility: frames are padded to a multiple of this.
         freeze_backbone: no gradients in the backbone, running statistics kept.
+        feature_folder: where a frozen backbone's features are kept; "" keeps none.
     """
 
     pixel_mean: Tensor
@@ -35,6 +37,7 @@ class ClipModel(nn.Module, ABC):
         pixel_std: list[float],
         size_divisibility: int,
         freeze_backbone: bool,
+        feature_folder: str = "",
     ) -> None:
         super().__init__()
         # Convolutions of the backbones are faster with channels last, on CPUs by a third.
@@ -45,6 +48,8 @@ class ClipModel(nn.Module, ABC):
         self.freeze_backbone = freeze_backbone
         if freeze_backbone:
             self.backbone.requires_grad_(False).eval()
+        assert freeze_backbone or not feature_folder, "features of a backbone that learns"
+        self._cache = FeatureCache(feature_folder, self.backbone) if feature_folder else None
 
     @property
     def device(self) -> torch.device:
@@ -97,7 +102,11 @@ class ClipModel(nn.Module, ABC):
 
     def _image_features(self, images: Tensor) -> dict[str, Tensor]:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_backbone):
-            features: dict[str, Tensor] = self.backbone(images)
+            features: dict[str, Tensor]
+            if self._cache is None:
+                features = self.backbone(images)
+            else:
+                features = self._cache(images, self.backbone)
         return features
 
     def _targets(self, clips: list[dict[str, Any]], images: Tensor) -> FrameTargets:

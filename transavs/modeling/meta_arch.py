@@ -51,6 +51,7 @@ class TransAVS(ClipModel):
         size_divisibility: frames are padded to a multiple of this.
         deep_supervision: losses after every decoder layer.
         freeze_backbone: no gradients in the backbone, running statistics kept.
+        feature_folder: where a frozen backbone's features are kept; "" keeps none.
         inference_rule: "argmax" or "semantic_sum".
         mask_threshold: of the inference rule.
         num_sounding: of the decoder's classes, the first that sound; None: all.
@@ -73,13 +74,16 @@ class TransAVS(ClipModel):
         size_divisibility: int = 32,
         deep_supervision: bool = True,
         freeze_backbone: bool = False,
+        feature_folder: str = "",
         inference_rule: str = "argmax",
         mask_threshold: float = 0.5,
         num_sounding: int | None = None,
         agreement_loss: AgreementLoss | None = None,
         agreement_weight: float = 0.0,
     ) -> None:
-        super().__init__(backbone, pixel_mean, pixel_std, size_divisibility, freeze_backbone)
+        super().__init__(
+            backbone, pixel_mean, pixel_std, size_divisibility, freeze_backbone, feature_folder
+        )
         self.pixel_decoder = pixel_decoder
         self.audio_encoder = audio_encoder
         self.query_generator = query_generator
@@ -132,6 +136,7 @@ class TransAVS(ClipModel):
             "size_divisibility": node.SIZE_DIVISIBILITY,
             "deep_supervision": node.DEEP_SUPERVISION,
             "freeze_backbone": cfg.MODEL.BACKBONE.FREEZE,
+            "feature_folder": cfg.MODEL.BACKBONE.CACHE,
             "inference_rule": node.INFERENCE.RULE,
             "mask_threshold": node.INFERENCE.MASK_THRESHOLD,
             "num_sounding": node.NUM_CLASSES,

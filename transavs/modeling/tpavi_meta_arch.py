@@ -43,6 +43,7 @@ class TPAVI(ClipModel):
         pixel_std: likewise.
         avm_weight: of the audio-visual matching loss; 0 leaves it out.
         freeze_backbone: no gradients in the backbone, running statistics kept.
+        feature_folder: where a frozen backbone's features are kept; "" keeps none.
         mask_threshold: a pixel is foreground where its score is above.
         num_sounding: classes of the targets from this one on (the background) do not sound.
     """
@@ -58,11 +59,14 @@ class TPAVI(ClipModel):
         pixel_std: list[float],
         avm_weight: float = 0.0,
         freeze_backbone: bool = False,
+        feature_folder: str = "",
         mask_threshold: float = 0.5,
         num_sounding: int = 1,
     ) -> None:
         divisibility = max(shape.stride for shape in backbone.output_shape().values())
-        super().__init__(backbone, pixel_mean, pixel_std, divisibility, freeze_backbone)
+        super().__init__(
+            backbone, pixel_mean, pixel_std, divisibility, freeze_backbone, feature_folder
+        )
         # The layout of the backbone's features, so that none is converted on the way.
         self.decoder = decoder.to(memory_format=torch.channels_last)
         self.audio_encoder = audio_encoder
@@ -97,6 +101,7 @@ class TPAVI(ClipModel):
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "avm_weight": node.AVM_WEIGHT,
             "freeze_backbone": cfg.MODEL.BACKBONE.FREEZE,
+            "feature_folder": cfg.MODEL.BACKBONE.CACHE,
             "mask_threshold": cfg.MODEL.TRANSAVS.INFERENCE.MASK_THRESHOLD,
             "num_sounding": cfg.MODEL.TRANSAVS.NUM_CLASSES,
         }

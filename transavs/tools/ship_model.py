@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode
 from detectron2.modeling import build_backbone
 
-from transavs.engine.shipped import fingerprint, pack_trained_parts
+from transavs.engine.shipped import pack_trained_parts
 from transavs.evaluation import read_results
 from transavs.tools.command_line import check_output_folder, command, read_cfg, start_logging
 from transavs.tools.trained_model import load_trained_model
+from transavs.utils.fingerprint import fingerprint
 from transavs.utils.whole_files import write_bytes
 from transavs.version import __version__
 
