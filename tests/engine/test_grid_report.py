@@ -44,9 +44,14 @@ def results(m_j: float, unseen: float | None = None, **more: object) -> dict:
     found: dict = {
         "demo_ms3_test": {
             "original": {"M_J": m_j, "M_J_nonempty": m_j - 10, "M_F": None, **more},
-            "shuffled": {"M_J": m_j / 2},
+            "shuffled": {"M_J": 99.0, "M_J_nonempty": m_j / 2},
+            "silence": {"FPR": 0.0},
+            "noise": {"FPR": 0.0123},
         },
-        "robustness": {"demo_ms3_test": {"G_mIoU": m_j + 5, "FPR": 0.0123}},
+        "robustness": {
+            "demo_ms3_test": {"G_mIoU": m_j + 5},
+            "demo_ms3_unseen": {"G_mIoU": m_j - 5},
+        },
     }
     if unseen is not None:
         found["demo_ms3_unseen"] = {"original": {"M_J_nonempty": unseen}}
@@ -78,16 +83,19 @@ def test_statistics() -> None:
 
 def test_columns(grid: Grid) -> None:
     assert [metric.key for metric in metrics_of(grid)] == [
-        *("M_J", "M_J_nonempty", "M_F", "M_J_shuffled", "FPR_negatives", "G_mIoU"),
-        "M_J_nonempty:demo_ms3_unseen",
+        *("M_J", "M_J_nonempty", "M_F", "M_J_nonempty_shuffled"),
+        *("FPR_silence", "FPR_noise", "FPR_offscreen", "G_mIoU", "G_F"),
+        *("M_J_nonempty:demo_ms3_unseen", "G_mIoU:demo_ms3_unseen"),
         *("query_cosine", "query_overlap", "queries_confident", "seconds"),
     ]
 
 
 def test_scores_of_rows(grid: Grid, output: Path) -> None:
     base, big, late = read_scores(grid, output)
-    assert base.by_seed[1]["M_J"] == 62 and base.by_seed[1]["M_J_shuffled"] == 31
-    assert base.statistic("FPR_negatives").mean == pytest.approx(1.23)
+    assert base.by_seed[1]["M_J"] == 62 and base.by_seed[1]["M_J_nonempty_shuffled"] == 31
+    assert base.statistic("FPR_noise").mean == pytest.approx(1.23)
+    assert base.by_seed[1]["FPR_silence"] == 0 and base.by_seed[1]["FPR_offscreen"] is None
+    assert base.by_seed[1]["G_mIoU:demo_ms3_unseen"] == 57
     assert base.statistic("seconds").mean == 101
     assert base.statistic("M_J_nonempty:demo_ms3_unseen").mean == 41
     assert big.statistic("M_J").mean == 66 and big.statistic("M_F").mean is None
@@ -115,11 +123,12 @@ def test_table_for_people(grid: Grid, output: Path) -> None:
     differences, _, commands = rest.partition("## Commands")
     assert cells(scores, "|  | **the model**") == [
         *("", "**the model**", "3", "62.0 ± 2.0", "52.0 ± 2.0", "–", "31.0 ± 1.0"),
-        *("1.23 ± 0.00", "67.0 ± 2.0", "41.0 ± 1.0", "0.50 ± 0.00", "–", "–", "101 ± 1", "–"),
+        *("0.00 ± 0.00", "1.23 ± 0.00", "–", "67.0 ± 2.0", "–", "41.0 ± 1.0", "57.0 ± 2.0"),
+        *("0.50 ± 0.00", "–", "–", "101 ± 1", "–"),
     ]
     big = cells(scores, "| size | more queries")
     assert big[2:4] == ["2 of 3", "66.0 ± 4.2"] and big[-1] == "+4.0 ± 1.4"
-    assert cells(scores, "| size | a \\| b")[2:] == ["0 of 3", *["–"] * 12]
+    assert cells(scores, "| size | a \\| b")[2:] == ["0 of 3", *["–"] * 16]
     assert cells(differences, "| more queries")[:3] == ["more queries", "2", "+4.0 ± 1.4"]
     assert "| the model | +" not in differences
     assert cells(commands, "| more queries")[1].endswith("MODEL.TRANSAVS.NUM_QUERIES 50 SEED 0`")

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transavs.data import NEGATIVE_CONDITIONS
 from transavs.engine.grid.run_folder import RunFolder
 from transavs.engine.grid.spec import Grid, Row
+from transavs.evaluation.results_file import ROBUSTNESS
 
 
 @dataclass(frozen=True)
@@ -83,27 +85,30 @@ def metrics_of(grid: Grid) -> list[Metric]:
     """Returns the columns of a grid's table, those of its first test set before the others'."""
     first, *others = grid.test
     own = (first, "original")
-    negatives = ("robustness", first)
     return [
         Metric("M_J", "M_J", (*own, "M_J")),
         Metric("M_J_nonempty", "M_J non-empty", (*own, "M_J_nonempty")),
         Metric("M_F", "M_F", (*own, "M_F")),
-        Metric("M_J_shuffled", "M_J shuffled", (first, "shuffled", "M_J"), higher_is_better=False),
         Metric(
-            "FPR_negatives",
-            "false pixels % on negatives",
-            (*negatives, "FPR"),
-            factor=100,
-            digits=2,
+            "M_J_nonempty_shuffled",
+            "M_J non-empty, shuffled",
+            (first, "shuffled", "M_J_nonempty"),
             higher_is_better=False,
         ),
-        Metric("G_mIoU", "G-mIoU", (*negatives, "G_mIoU")),
         *(
             Metric(
-                f"M_J_nonempty:{name}", f"M_J non-empty, {name}", (name, *own[1:], "M_J_nonempty")
+                f"FPR_{condition}",
+                f"{condition}: false pixels %",
+                (first, condition, "FPR"),
+                factor=100,
+                digits=2,
+                higher_is_better=False,
             )
-            for name in others
+            for condition in NEGATIVE_CONDITIONS
         ),
+        Metric("G_mIoU", "G-mIoU", (ROBUSTNESS, first, "G_mIoU")),
+        Metric("G_F", "G-F", (ROBUSTNESS, first, "G_F"), drawn=False),
+        *(metric for name in others for metric in _metrics_elsewhere(name)),
         _query_metric("query_cosine", "query cosine", first),
         _query_metric("query_overlap", "query overlap", first),
         _query_metric("queries_confident", "confident queries", first),
@@ -111,9 +116,12 @@ def metrics_of(grid: Grid) -> list[Metric]:
     ]
 
 
-def _nonempty_elsewhere(name: str) -> Metric:
-    key = "M_J_nonempty"
-    return Metric(f"{key}:{name}", f"M_J non-empty, {name}", (name, "original", key))
+def _metrics_elsewhere(name: str) -> list[Metric]:
+    nonempty, whole = "M_J_nonempty", "G_mIoU"
+    return [
+        Metric(f"{nonempty}:{name}", f"M_J non-empty, {name}", (name, "original", nonempty)),
+        Metric(f"{whole}:{name}", f"G-mIoU, {name}", (ROBUSTNESS, name, whole), drawn=False),
+    ]
 
 
 def _query_metric(key: str, title: str, dataset: str) -> Metric:
