@@ -71,7 +71,11 @@ def test_half_and_notes(model: torch.nn.Module, arguments: list[str], tmp_path: 
     whole = Path(arguments[-1]).stat().st_size
     extra = ["--half", "--metrics", str(tmp_path / "results.json")]
     extra += ["--training-command", "python tools/train_net.py --config-file mine.yaml"]
-    assert main([*extra, *arguments, *OPTIONS, "MODEL.AUDIO.WEIGHTS", str(tmp_path / "a.pth")]) == 0
+    cache = ["MODEL.BACKBONE.CACHE", str(tmp_path / "features")]
+    assert (
+        main([*extra, *arguments, *OPTIONS, "MODEL.AUDIO.WEIGHTS", str(tmp_path / "a.pth"), *cache])
+        == 0
+    )
     assert Path(arguments[-1]).stat().st_size < 0.6 * whole
     loaded = load_trained_model(setup_cfg(CONFIG, OPTIONS), arguments[-1])
     assert {value.dtype for value in loaded.parameters()} == {torch.float32}

@@ -101,7 +101,7 @@ def _portable(cfg: CfgNode) -> CfgNode:
     """Returns the configuration without places on this machine: the file holds what lay there."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.WEIGHTS = cfg.MODEL.AUDIO.WEIGHTS = ""
+    cfg.MODEL.WEIGHTS = cfg.MODEL.AUDIO.WEIGHTS = cfg.MODEL.BACKBONE.CACHE = ""
     cfg.OUTPUT_DIR = "output"
     cfg.freeze()
     return cfg
