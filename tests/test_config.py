@@ -314,6 +314,7 @@ def test_missing_file_lists_the_shipped_ones():
     (["MODEL.TRANSAVS.QUERY_POSITION", "sine"], "must be one of learned, none"),
     (["MODEL.TRANSAVS.INFERENCE.RULE", "max"], "must be one of argmax, semantic_sum"),
     (["INPUT.CLIP_SECONDS", 0], "INPUT.CLIP_SECONDS must be at least 1, got 0"),
+    (["INPUT.TRAIN_FRAMES", -1], r"INPUT.TRAIN_FRAMES must be 0 \(all\) or more, got -1"),
     (["MODEL.TRANSAVS.AUDIO_WINDOW", 4], "must be an odd number"),
     (["MODEL.TRANSAVS.HIDDEN_DIM", 100], r"HIDDEN_DIM \(100\) must be a multiple of"),
     (["MODEL.TRANSAVS.AQDL_THRESHOLD", "[0.5]"], r"AQDL_THRESHOLD must be two probabilities"),

@@ -77,6 +77,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.CLIP_SECONDS = 5
     # "wav": our log-mel front-end on the waveform; "log_mel": AVSBench's pickles.
     cfg.INPUT.AUDIO_SOURCE = "wav"
+    # Frames of a training clip, drawn anew each time from its labelled ones; 0 takes all.
+    cfg.INPUT.TRAIN_FRAMES = 0
     # Largest relative change of brightness, contrast and saturation in training; 0 is off.
     cfg.INPUT.COLOR_JITTER = 0.0
     node = CfgNode()

@@ -31,6 +31,10 @@ def check_cfg(cfg: CfgNode) -> None:
             value = value[part]
         if value not in allowed:
             raise ValueError(f"{key} must be one of {', '.join(allowed)}, got {value!r}")
+    if cfg.INPUT.TRAIN_FRAMES < 0:
+        raise ValueError(
+            f"INPUT.TRAIN_FRAMES must be 0 (all) or more, got {cfg.INPUT.TRAIN_FRAMES}"
+        )
     negative = cfg.INPUT.NEGATIVE_AUDIO
     if not 0 <= negative.SHARE <= 1:
         raise ValueError(f"INPUT.NEGATIVE_AUDIO.SHARE must lie in [0, 1], got {negative.SHARE}")

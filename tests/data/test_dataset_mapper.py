@@ -70,6 +70,25 @@ def test_training_clip(ms3: dict) -> None:
     assert "union_masks" not in clip
 
 
+def test_some_frames_of_a_training_clip(ms3: dict, s4: dict) -> None:
+    whole = map_clip(ms3)
+    drawn = set()
+    for seed in range(30):
+        clip = map_clip(ms3, seed=seed, INPUT__TRAIN_FRAMES=2)
+        first, second = seconds = clip["frame_index"].tolist()
+        assert 0 <= first < second < 5
+        # The rest of the sound stays: a frame may hear other seconds than its own.
+        assert torch.equal(clip["audio"], whole["audio"])
+        assert torch.equal(clip["frames"], whole["frames"][seconds])
+        assert clip["file_names"] == [ms3["file_names"][i] for i in seconds]
+        assert len(clip["target_masks"]) == len(clip["target_classes"]) == 2
+        drawn.add((first, second))
+    assert len(drawn) >= 9
+    # No more than there are, and all of them in evaluation.
+    assert map_clip(s4, INPUT__TRAIN_FRAMES=2)["frame_index"].tolist() == [0]
+    assert len(map_clip(ms3, is_train=False, INPUT__TRAIN_FRAMES=2)["frames"]) == 5
+
+
 def test_frames_have_the_configured_channel_order(ms3: dict) -> None:
     bgr = trees.picture(ms3["clip_id"], 3).transpose(2, 0, 1)  # the helper writes BGR
     assert (map_clip(ms3, INPUT__FORMAT="BGR")["frames"][2].numpy() == bgr).all()

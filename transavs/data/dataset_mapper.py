@@ -42,7 +42,7 @@ AUDIO_SOURCES = ("wav", "log_mel")
 class AVSDatasetMapper:
     """Reads, checks and transforms one clip.
 
-    In training only the labelled frames are read (one a clip in S4), and they carry target masks
+    In training only labelled frames are read (one a clip in S4), and they carry target masks
     at the size of the transformed frames. In evaluation all T frames are read, and the ground
     truth keeps its native size.
     """
@@ -59,6 +59,7 @@ class AVSDatasetMapper:
         audio_source: str = "wav",
         background_target: bool = False,
         negative_audio: NegativeAudio | None = None,
+        train_frames: int = 0,
     ) -> None:
         """
         Args:
@@ -73,6 +74,8 @@ class AVSDatasetMapper:
             background_target: the background of a frame is a target too, of class 1.
             negative_audio: in training, replaces the sound of some clips, whose frames then have
                 no sounding target; None replaces none.
+            train_frames: in training, so many of a clip's labelled frames are drawn each time, or
+                all of them if there are fewer; 0 takes all.
         """
         if targets not in TARGET_FORMS:
             raise ValueError(f"expected targets out of {', '.join(TARGET_FORMS)}, got {targets!r}")
@@ -88,6 +91,7 @@ class AVSDatasetMapper:
         self.audio_source = audio_source
         self.background_target = background_target
         self.negative_audio = negative_audio
+        self.train_frames = train_frames
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -100,6 +104,7 @@ class AVSDatasetMapper:
             "audio_source": cfg.INPUT.AUDIO_SOURCE,
             "background_target": cfg.MODEL.TRANSAVS.BACKGROUND_TARGET,
             "negative_audio": build_negative_audio(cfg) if is_train else None,
+            "train_frames": cfg.INPUT.TRAIN_FRAMES,
         }
 
     def __call__(self, record: Record, rng: np.random.Generator | None = None) -> dict[str, Any]:
@@ -124,11 +129,11 @@ class AVSDatasetMapper:
             FileNotFoundError: a file is missing.
             ValueError: a file is broken, or contradicts the record or another file.
         """
-        seconds = self._seconds_to_read(record)
-        frames = self._read_frames(record, seconds)
-        height, width = frames[0].shape[:2]
         if rng is None:
             rng = np.random.default_rng()
+        seconds = self._seconds_to_read(record, rng)
+        frames = self._read_frames(record, seconds)
+        height, width = frames[0].shape[:2]
         transform = self.augmentation.draw(height, width, rng)
         replaced = None
         if self.is_train and self.negative_audio is not None:
@@ -162,7 +167,7 @@ class AVSDatasetMapper:
             clip["labelled"] = torch.tensor(labelled)
         return clip
 
-    def _seconds_to_read(self, record: Record) -> list[int]:
+    def _seconds_to_read(self, record: Record, rng: np.random.Generator) -> list[int]:
         clip_seconds = len(record["file_names"])
         if clip_seconds != self.clip_seconds:
             raise ValueError(
@@ -176,6 +181,8 @@ class AVSDatasetMapper:
                 raise ValueError(
                     f"clip {record['clip_id']!r} has no labelled frame and cannot be trained on"
                 )
+            if 0 < self.train_frames < len(seconds):
+                seconds = sorted(rng.permutation(seconds)[: self.train_frames].tolist())
         return seconds
 
     def _read_frames(self, record: Record, seconds: list[int]) -> list[Image]:
