@@ -73,7 +73,7 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # Sets that training is watched on and the best model chosen by; DATASETS.TEST is evaluated
     # once, after training, and by --eval-only.
     cfg.DATASETS.VAL = ()
-    # Seconds of a clip, and frames of it (T). Checked against the data set's own fact.
+    # Seconds of the longest clip, and frames of it (T). No clip of a data set may be longer.
     cfg.INPUT.CLIP_SECONDS = 5
     # "wav": our log-mel front-end on the waveform; "log_mel": AVSBench's pickles.
     cfg.INPUT.AUDIO_SOURCE = "wav"
@@ -150,7 +150,7 @@ def _add_encoder_keys(cfg: CfgNode) -> None:
 
 def _add_query_keys(cfg: CfgNode) -> None:
     node = CfgNode()
-    # K, without "no object": 1 for binary AVS (the paper's K = 2 counts "no object").
+    # K, without "no object": 1 for binary AVS (the paper's K = 2 counts "no object"), 70 for AVSS.
     node.NUM_CLASSES = 1
     node.NUM_QUERIES = 300
     # d, channels of a query (decided).
@@ -174,7 +174,8 @@ def _add_query_keys(cfg: CfgNode) -> None:
     # Frames are padded to a multiple of this many pixels.
     node.SIZE_DIVISIBILITY = 32
     # What is a ground-truth mask: "union" of all sounding objects of a frame, its connected
-    # "components", or one mask for each of the sounding "objects" where the data has them.
+    # "components", one mask for each of the sounding "objects" or one for each of the "classes",
+    # where the data has them.
     node.TARGETS = "union"
     # K = 2 read the other way: the background of each frame is a class and a target of its own,
     # beside "no object". Then its queries compete for pixels in Eq. (14) and (15).

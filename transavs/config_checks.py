@@ -19,7 +19,7 @@ def check_cfg(cfg: CfgNode) -> None:
     choices = {
         "INPUT.FORMAT": ("RGB", "BGR"),
         "INPUT.AUDIO_SOURCE": ("wav", "log_mel"),
-        "MODEL.TRANSAVS.TARGETS": ("union", "components", "objects"),
+        "MODEL.TRANSAVS.TARGETS": ("union", "components", "objects", "classes"),
         "MODEL.TRANSAVS.AUDIO_CONTEXT": ("clip", "window", "second"),
         "MODEL.TRANSAVS.QUERY_POSITION": ("learned", "none"),
         "MODEL.TRANSAVS.INFERENCE.RULE": ("argmax", "semantic_sum"),
@@ -66,6 +66,12 @@ def check_cfg(cfg: CfgNode) -> None:
         raise ValueError(
             "MODEL.TRANSAVS.AUDIO_WINDOW must be an odd number of seconds, to be centred, got "
             f"{transavs.AUDIO_WINDOW}"
+        )
+    # Label maps of targets are 8-bit, and their last value is the background.
+    if transavs.TARGETS == "classes" and transavs.NUM_CLASSES > 254:
+        raise ValueError(
+            "MODEL.TRANSAVS.NUM_CLASSES must be at most 254 with TARGETS classes, got "
+            f"{transavs.NUM_CLASSES}"
         )
     if transavs.HIDDEN_DIM % transavs.NUM_HEADS:
         raise ValueError(
