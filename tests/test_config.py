@@ -36,7 +36,8 @@ def own_keys() -> set[str]:
 
 
 def test_shipped_configs_are_found():
-    assert {"s4_R101.yaml", "ms3_swin_base.yaml", "demo/demo_ms3.yaml"} <= set(CONFIGS)
+    expected = {"s4_R101.yaml", "ms3_swin_base.yaml", "avss_R101.yaml", "demo/demo_ms3.yaml"}
+    assert expected <= set(CONFIGS)
     assert len([name for name in CONFIGS if name.startswith("ablation/")]) == 8
 
 
@@ -99,7 +100,13 @@ def test_configs_hold_the_papers_recipe(name):
     )
     assert weights == (2.0, 2.0, 5.0, 5.0)
     assert transavs.MASK_BCE_WEIGHT == 0 and not transavs.MASKED_ATTENTION
-    assert transavs.AUDIO_CONTEXT == "clip" and transavs.TARGETS == "union"
+    assert transavs.AUDIO_CONTEXT == "clip"
+    # AVSS, which the paper does not have, tells 70 classes.
+    semantic = name.startswith("avss")
+    expected_targets = ("classes", 70, 10) if semantic else ("union", 1, 5)
+    found = (transavs.TARGETS, transavs.NUM_CLASSES, cfg.INPUT.CLIP_SECONDS)
+    assert found == expected_targets
+    assert cfg.SOLVER.AMP.ENABLED == semantic
     assert cfg.MODEL.AUDIO.NAME == "VGGish" and cfg.MODEL.AUDIO.FREEZE
     variant = name.removeprefix("ablation/").removesuffix(".yaml").split("_", 2)[2:]
     expected = {
@@ -314,6 +321,8 @@ def test_missing_file_lists_the_shipped_ones():
     (["MODEL.TRANSAVS.QUERY_POSITION", "sine"], "must be one of learned, none"),
     (["MODEL.TRANSAVS.INFERENCE.RULE", "max"], "must be one of argmax, semantic_sum"),
     (["INPUT.CLIP_SECONDS", 0], "INPUT.CLIP_SECONDS must be at least 1, got 0"),
+    (["INPUT.STRETCH_TEST", "(224,)"], r"STRETCH_TEST must be a height and a width.*got \(224,\)"),
+    (["INPUT.STRETCH_TEST", "(0,224)"], "INPUT.STRETCH_TEST must be a height and a width"),
     (["MODEL.TRANSAVS.AUDIO_WINDOW", 4], "must be an odd number"),
     (["MODEL.TRANSAVS.TARGETS", "classes", "MODEL.TRANSAVS.NUM_CLASSES", 255], "at most 254"),
     (["MODEL.TRANSAVS.HIDDEN_DIM", 100], r"HIDDEN_DIM \(100\) must be a multiple of"),

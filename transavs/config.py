@@ -79,6 +79,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.AUDIO_SOURCE = "wav"
     # Largest relative change of brightness, contrast and saturation in training; 0 is off.
     cfg.INPUT.COLOR_JITTER = 0.0
+    # (height, width) in pixels that frames and ground truth are stretched to in evaluation; ()
+    # scales the frames by MIN_SIZE_TEST and scores at the size of the files.
+    cfg.INPUT.STRETCH_TEST = ()
     node = CfgNode()
     # Share of the training clips, in [0, 1], that hear a sound which nothing in their picture makes
     # and have no target; each of the KINDS is as likely. "offscreen" is the sound of another clip,

@@ -31,6 +31,11 @@ def check_cfg(cfg: CfgNode) -> None:
             value = value[part]
         if value not in allowed:
             raise ValueError(f"{key} must be one of {', '.join(allowed)}, got {value!r}")
+    stretch = cfg.INPUT.STRETCH_TEST
+    if stretch and (len(stretch) != 2 or min(stretch) < 1):
+        raise ValueError(
+            f"INPUT.STRETCH_TEST must be a height and a width in pixels, or (), got {stretch}"
+        )
     negative = cfg.INPUT.NEGATIVE_AUDIO
     if not 0 <= negative.SHARE <= 1:
         raise ValueError(f"INPUT.NEGATIVE_AUDIO.SHARE must lie in [0, 1], got {negative.SHARE}")

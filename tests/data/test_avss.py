@@ -96,6 +96,24 @@ def test_evaluation_has_class_maps(train: list[dict]) -> None:
     assert map_clip(train[0], *LONG, is_train=False)["labelled"].tolist() == [True] + [False] * 4
 
 
+def test_evaluation_at_one_size(train: list[dict], avsbench_root: Path) -> None:
+    """The official script stretches frames and maps of any shape to 224 x 224."""
+    stretch = ("INPUT.STRETCH_TEST", (48, 16))
+    clip = map_clip(train[1], *stretch, *LONG, is_train=False)
+    assert clip["frames"].shape == (5, 3, 48, 16) and (clip["height"], clip["width"]) == (48, 16)
+    # 24 x 32 pixels: every row twice, every other column.
+    labels = trees.class_map((28, 41), 2, 5).repeat(2, axis=0)[:, 1::2]
+    assert clip["class_maps"].dtype == torch.uint8
+    assert (clip["class_maps"][2].numpy() == labels).mean() > 0.97
+    assert torch.equal(clip["union_masks"], clip["class_maps"] > 0)
+    binary = load_avsbench(MS3, str(avsbench_root), "train")[0]
+    clip = map_clip(binary, *stretch, is_train=False)
+    assert clip["union_masks"].shape == (5, 48, 16) and clip["union_masks"].dtype == torch.bool
+    assert "class_maps" not in clip
+    # Training goes by its own sizes.
+    assert map_clip(binary, *stretch)["frames"].shape == (5, 3, *trees.SIZE)
+
+
 def test_targets_and_facts_must_fit(train: list[dict], avsbench_root: Path) -> None:
     with pytest.raises(ValueError, match="has 10 seconds, but INPUT.CLIP_SECONDS is 5"):
         map_clip(train[2], *CLASSES)

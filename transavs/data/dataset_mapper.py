@@ -32,7 +32,7 @@ from transavs.data.targets import (
     target_classes,
     union_labels,
 )
-from transavs.data.transforms import ClipAugmentation
+from transavs.data.transforms import ClipAugmentation, ClipTransform
 
 AUDIO_SOURCES = ("wav", "log_mel")
 
@@ -118,7 +118,8 @@ class AVSDatasetMapper:
             ``frames`` uint8 ``[F, 3, H, W]`` in the configured channel order,
             ``frame_index`` int64 ``[F]``, the second that each frame shows,
             ``audio`` float32 ``[T, 1, 96, 64]``, log-mel examples,
-            ``height`` and ``width`` of the files in pixels, ``clip_id``, ``file_names``;
+            ``height`` and ``width`` of the files in pixels (in evaluation of what they are
+            stretched to, if they are), ``clip_id``, ``file_names``;
             in training ``target_masks``, F tensors bool ``[G, H, W]`` (G may be 0), and
             ``target_classes``, F tensors int64 ``[G]``: 0 "sounding object", 1 the background (with
             the targets "classes": the class's pixel value minus 1, and behind these the
@@ -165,6 +166,10 @@ class AVSDatasetMapper:
             ]
         else:
             clip |= read_truth(record, (height, width))
+            if self.augmentation.stretch is not None:
+                clip["height"], clip["width"] = self.augmentation.stretch
+                for name in {"union_masks", "class_maps"} & set(clip):
+                    clip[name] = _moved(clip[name], transform)
         return clip
 
     def _seconds_to_read(self, record: Record) -> list[int]:
@@ -226,6 +231,12 @@ class AVSDatasetMapper:
         return read_pickle_examples(record["log_mel_file"], seconds)
 
 
+def _moved(masks: Tensor, transform: ClipTransform) -> Tensor:
+    """Returns bool or uint8 masks ``[T, H, W]`` as the transform leaves them, in their dtype."""
+    moved = [transform.apply_labels(mask) for mask in masks.to(torch.uint8).numpy()]
+    return torch.from_numpy(np.stack(moved)).to(masks.dtype)
+
+
 def build_augmentation(cfg: CfgNode, is_train: bool) -> ClipAugmentation:
     """Returns the augmentation that ``cfg.INPUT`` asks for; in evaluation it only resizes."""
     image_format = cfg.INPUT.FORMAT
@@ -233,6 +244,7 @@ def build_augmentation(cfg: CfgNode, is_train: bool) -> ClipAugmentation:
         return ClipAugmentation(
             min_sizes=(cfg.INPUT.MIN_SIZE_TEST,),
             max_size=cfg.INPUT.MAX_SIZE_TEST,
+            stretch=tuple(cfg.INPUT.STRETCH_TEST) or None,
             image_format=image_format,
         )
     crop_size = None
