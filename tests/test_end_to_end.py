@@ -97,6 +97,27 @@ def test_avss_under_every_sound(datasets_env, tmp_path):
     assert with_padding > without
 
 
+def test_a_few_steps_teach_the_classes_of_avss(datasets_env, tmp_path):
+    """A dog; a guitar and a man; a cat and a helicopter: which is which can be learned by heart."""
+    cfg = tiny_models.tiny_cfg(
+        "MODEL.TRANSAVS.AUDIO_CONTEXT", "second", "MODEL.PIXEL_DECODER.NAME", "FPNPixelDecoder",
+        "MODEL.TRANSAVS.MASK_BCE_WEIGHT", 5.0, "INPUT.STRETCH_TEST", (32, 40),
+        "DATASETS.VAL", "('avsbench_avss_train',)", "DATASETS.TEST", (),
+        "INPUT.CROP.ENABLED", False, "INPUT.RANDOM_FLIP", "none", "INPUT.COLOR_JITTER", 0.0,
+        "INPUT.MIN_SIZE_TRAIN", "(32,)", "SOLVER.MAX_ITER", 90, "SOLVER.BASE_LR", 0.003,
+        "SOLVER.BACKBONE_MULTIPLIER", 1.0, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 1.0,
+        "SOLVER.AMP.ENABLED", False, "SOLVER.CHECKPOINT_PERIOD", 1000, "SOLVER.IMS_PER_BATCH", 3,
+        "OUTPUT_DIR", tmp_path, config="avss_R50.yaml",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    results = trainer.train()["avs"]
+    assert results["class_mIoU_foreground"] > 50 and results["class_dataset_mIoU"] > 50
+    # The five classes and the background, and no other.
+    assert results["classes_seen"] == 6
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not os.environ.get("TRANSAVS_FULL_SIZE"), reason="set TRANSAVS_FULL_SIZE=1 to run at full size"
