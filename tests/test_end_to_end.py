@@ -52,6 +52,7 @@ def read_log(folder: Path) -> dict[str, float]:
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_config_trains_and_evaluates(name, datasets_env, tmp_path):
     options = [*tiny_models.TINY, *SHORT, "OUTPUT_DIR", str(tmp_path / "run")]
+    options += ["SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "2", "MODEL.TPAVI.CHANNELS", "16"]
     if "swin" in name:
         # TINY and TINY_SWIN each shrink their own backbone; only the config chooses one.
         options += tiny_models.TINY_SWIN[2:]

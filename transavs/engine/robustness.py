@@ -107,7 +107,7 @@ def longest_clip(records: Sequence[Record]) -> int:
     """Returns the seconds of the longest clip of the records' data set, or else of the records."""
     known = max((len(record["file_names"]) for record in records), default=0)
     names = {record["dataset"] for record in records if "dataset" in record}
-    return max([known, *(MetadataCatalog.get(name).clip_seconds for name in names)])
+    return max([known, *(MetadataCatalog.get(name).get("clip_seconds", 0) for name in names)])
 
 
 def heard_classes(records: Sequence[Record]) -> dict[str, list[list[str]]] | None:
