@@ -31,6 +31,25 @@ MS3_CLIPS = {
     "val": ["YYbShzoZWRo_25"],
     "test": ["kgw1OadfJWA"],
 }
+# Part, folder and classes of each clip: 17 dog, 28 guitar, 41 man, 35 helicopter, 12 cat.
+AVSS_CLIPS = {
+    "train": [
+        ("v1s", "-en-yFsmIO8_0_5000", (17,)),
+        ("v1m", "0WxgIKuetYI_0", (28, 41)),
+        ("v2", "-HeRZSisQLY_10000_20000", (12, 35)),
+    ],
+    "val": [("v1m", "YYbShzoZWRo_25", (17, 41))],
+    "test": [("v1s", "bbbbbbbbbbb_0_5000", (35,)), ("v2", "_8m_rszChvE_0_10000", (28, 41))],
+}
+AVSS_NAMES = {12: "cat", 17: "dog", 28: "guitar", 35: "helicopter", 41: "man"}
+AVSS_COLORS = {  # R, G, B
+    0: (0, 0, 0),
+    12: (64, 0, 128),
+    17: (128, 64, 0),
+    28: (64, 64, 128),
+    35: (128, 128, 64),
+    41: (192, 0, 64),
+}
 DEMO_CLASSES = ("cow", "dog")
 
 
@@ -97,6 +116,52 @@ def write_ms3(
             write_wav(data / "audio_wav" / split / f"{name}.wav", waveform(name))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ms3_meta_data.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_avss(root: Path, size: tuple[int, int] = SIZE) -> Path:
+    """Writes AVSBench-semantic under ``root`` as the official archive has it; returns ``root``.
+
+    Frames are JPEG and counted from 0, five of them in v1s and v1m and ten in v2. A clip shows its
+    first class on the left in every second but the last; its second class, where it has one, on the
+    right from second 2 on.
+    """
+    folder = root / "AVSBench_semantic"
+    lines = ["vid,uid,s_min,s_sec,a_obj,split,label"]
+    for split, clips in AVSS_CLIPS.items():
+        for part, uid, classes in clips:
+            heard = "_".join(AVSS_NAMES[label] for label in classes)
+            lines.append(f"{uid[:11]},{uid},0,0,{heard},{split},{part}")
+            seconds = 10 if part == "v2" else 5
+            for second in range(seconds):
+                place = folder / part / uid
+                write_image(place / "frames" / f"{second}.jpg", picture(uid, second, size))
+                if part == "v1s" and split == "train" and second:
+                    continue
+                ids = class_map(classes, second, seconds, size)
+                write_image(place / "labels_semantic" / f"{second}.png", ids)
+                write_image(place / "labels_rgb" / f"{second}.png", colored(ids))
+            write_wav(folder / part / uid / "audio.wav", waveform(uid, seconds))
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def class_map(
+    classes: tuple[int, ...], second: int, seconds: int, size: tuple[int, int] = SIZE
+) -> np.ndarray:
+    """Returns the class of each pixel uint8 ``[H, W]`` in one second, see :func:`write_avss`."""
+    labels = object_map(size)
+    shown = [0, classes[0] if second < seconds - 1 else 0, 0]
+    if len(classes) > 1 and second >= 2:
+        shown[2] = classes[1]
+    return np.array(shown, dtype=np.uint8)[labels]
+
+
+def colored(ids: np.ndarray) -> np.ndarray:
+    """Returns the picture uint8 ``[H, W, 3]``, in OpenCV's order, of a class map."""
+    picture = np.zeros((*ids.shape, 3), dtype=np.uint8)
+    for label, color in AVSS_COLORS.items():
+        picture[ids == label] = color[::-1]
+    return picture
 
 
 def write_objects(

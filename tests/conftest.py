@@ -51,6 +51,7 @@ def written_trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "avsbench": avsbench_trees.write_avsbench(folder / "avsbench"),
         "demo": avsbench_trees.write_demo(folder / "demo"),
+        "avss": avsbench_trees.write_avss(folder / "avss"),
     }
 
 
@@ -67,10 +68,17 @@ def demo_root(tmp_path: Path, written_trees: dict[str, Path]) -> Path:
 
 
 @pytest.fixture
+def avss_root(tmp_path: Path, written_trees: dict[str, Path]) -> Path:
+    """A root of data sets with AVSS: 3 training, 1 validation, 2 test clips of 5 and 10 seconds."""
+    return Path(shutil.copytree(written_trees["avss"], tmp_path / "avss_data"))
+
+
+@pytest.fixture
 def datasets_env(
     avsbench_root: Path, written_trees: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """Sets DETECTRON2_DATASETS to a root with S4, MS3 and the demo set, and returns it."""
-    shutil.copytree(written_trees["demo"], avsbench_root, dirs_exist_ok=True)
+    """Sets DETECTRON2_DATASETS to a root with S4, MS3, AVSS and the demo set, and returns it."""
+    for name in ("demo", "avss"):
+        shutil.copytree(written_trees[name], avsbench_root, dirs_exist_ok=True)
     monkeypatch.setenv("DETECTRON2_DATASETS", str(avsbench_root))
     return avsbench_root

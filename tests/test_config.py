@@ -36,7 +36,8 @@ def own_keys() -> set[str]:
 
 
 def test_shipped_configs_are_found():
-    assert {"s4_R101.yaml", "ms3_swin_base.yaml", "demo/demo_ms3.yaml"} <= set(CONFIGS)
+    expected = {"s4_R101.yaml", "ms3_swin_base.yaml", "avss_R101.yaml", "demo/demo_ms3.yaml"}
+    assert expected <= set(CONFIGS)
     assert len([name for name in CONFIGS if name.startswith("ablation/")]) == 8
 
 
@@ -99,7 +100,13 @@ def test_configs_hold_the_papers_recipe(name):
     )
     assert weights == (2.0, 2.0, 5.0, 5.0)
     assert transavs.MASK_BCE_WEIGHT == 0 and not transavs.MASKED_ATTENTION
-    assert transavs.AUDIO_CONTEXT == "clip" and transavs.TARGETS == "union"
+    assert transavs.AUDIO_CONTEXT == "clip"
+    # AVSS, which the paper does not have, tells 70 classes.
+    semantic = name.startswith("avss")
+    expected_targets = ("classes", 70, 10) if semantic else ("union", 1, 5)
+    found = (transavs.TARGETS, transavs.NUM_CLASSES, cfg.INPUT.CLIP_SECONDS)
+    assert found == expected_targets
+    assert cfg.SOLVER.AMP.ENABLED == semantic
     assert cfg.MODEL.AUDIO.NAME == "VGGish" and cfg.MODEL.AUDIO.FREEZE
     variant = name.removeprefix("ablation/").removesuffix(".yaml").split("_", 2)[2:]
     expected = {
@@ -309,13 +316,16 @@ def test_missing_file_lists_the_shipped_ones():
 @pytest.mark.parametrize(("options", "message"), [
     (["INPUT.FORMAT", "GBR"], "INPUT.FORMAT must be one of RGB, BGR, got 'GBR'"),
     (["INPUT.AUDIO_SOURCE", "mp3"], "INPUT.AUDIO_SOURCE must be one of wav, log_mel"),
-    (["MODEL.TRANSAVS.TARGETS", "masks"], "must be one of union, components, objects"),
+    (["MODEL.TRANSAVS.TARGETS", "masks"], "must be one of union, components, objects, classes"),
     (["MODEL.TRANSAVS.AUDIO_CONTEXT", "frame"], "must be one of clip, window, second"),
     (["MODEL.TRANSAVS.QUERY_POSITION", "sine"], "must be one of learned, none"),
     (["MODEL.TRANSAVS.INFERENCE.RULE", "max"], "must be one of argmax, semantic_sum"),
     (["INPUT.CLIP_SECONDS", 0], "INPUT.CLIP_SECONDS must be at least 1, got 0"),
     (["INPUT.TRAIN_FRAMES", -1], r"INPUT.TRAIN_FRAMES must be 0 \(all\) or more, got -1"),
+    (["INPUT.STRETCH_TEST", "(224,)"], r"STRETCH_TEST must be a height and a width.*got \(224,\)"),
+    (["INPUT.STRETCH_TEST", "(0,224)"], "INPUT.STRETCH_TEST must be a height and a width"),
     (["MODEL.TRANSAVS.AUDIO_WINDOW", 4], "must be an odd number"),
+    (["MODEL.TRANSAVS.TARGETS", "classes", "MODEL.TRANSAVS.NUM_CLASSES", 255], "at most 254"),
     (["MODEL.TRANSAVS.HIDDEN_DIM", 100], r"HIDDEN_DIM \(100\) must be a multiple of"),
     (["MODEL.TRANSAVS.AQDL_THRESHOLD", "[0.5]"], r"AQDL_THRESHOLD must be two probabilities"),
     (["MODEL.TRANSAVS.AQML_THRESHOLD", "[0.5, 1.5]"], r"AQML_THRESHOLD must be two probabilities"),

@@ -33,7 +33,7 @@ DOTTED_NAME = re.compile(r"transavs(?:\.\w+)+")
 MAKE_TARGET = re.compile(r"\bmake ([a-z]+)\b")
 CONSOLE_SCRIPT = re.compile(r"\btransavs-[a-z0-9-]+\b")
 #: Not the configs, such as demo_ms3_tpavi.yaml.
-DATASET_NAME = re.compile(r"\b(?:avsbench|demo)_(?:s4|ms3)_[a-z]+\b(?!\.yaml)")
+DATASET_NAME = re.compile(r"\b(?:avsbench|demo)_(?:s4|ms3|avss_rgb|avss)_[a-z]+\b(?!\.yaml)")
 #: Keys of tables such as "| `KEY` | `default` | meaning | `file` |".
 KEY_ROW = re.compile(r"^\| `([A-Z][\w.]+)` \| `([^`]+)` \| .* \| ([^|]+) \|$", re.MULTILINE)
 CONFIG_KEY = re.compile(r"(?:MODEL|INPUT|DATASETS|SOLVER|TEST|DATALOADER)(?:\.[A-Z0-9_]+)+")

@@ -31,6 +31,7 @@ SHORT = (
     "SOLVER.CHECKPOINT_PERIOD", "10",
     "TEST.EVAL_PERIOD", "3",
     "DATALOADER.NUM_WORKERS", "0",
+    "SOLVER.AMP.ENABLED", "False",
 )  # fmt: skip
 
 
@@ -51,18 +52,71 @@ def read_log(folder: Path) -> dict[str, float]:
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_config_trains_and_evaluates(name, datasets_env, tmp_path):
     options = [*tiny_models.TINY, *SHORT, "OUTPUT_DIR", str(tmp_path / "run")]
+    options += ["SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "2", "MODEL.TPAVI.CHANNELS", "16"]
     if "swin" in name:
         # TINY and TINY_SWIN each shrink their own backbone; only the config chooses one.
         options += tiny_models.TINY_SWIN[2:]
+    if "avss" in name:
+        options += ["INPUT.STRETCH_TEST", "(32,32)"]
     if "pvt" in name:
         options += ["MODEL.TIMM.NAME", "pvt_v2_b0", "MODEL.TIMM.WEIGHTS", ""]
     command = ["--config-file", f"configs/{name}", *options]
     assert train_net.main(command) == 0
     logged = read_log(tmp_path / "run")
     assert logged["total_loss"] > 0
-    assert 0 <= logged["avs/M_J"] <= 100
+    assert 0 <= logged["avs/M_J"] <= 100 and 0 <= logged["avs/dataset_JF"] <= 100
+    assert ("avs/class_mIoU_official" in logged) == ("avss" in name)
     weights = tmp_path / "run" / "model_final.pth"
     assert train_net.main(["--eval-only", *command, "MODEL.WEIGHTS", str(weights)]) == 0
+
+
+def test_avss_under_every_sound(datasets_env, tmp_path):
+    """Trained on colour-coded maps and scored under false sounds, by class and as a whole."""
+    options = [*tiny_models.TINY, *SHORT, "INPUT.STRETCH_TEST", "(24,40)"]
+    options += ["DATASETS.TRAIN", "('avsbench_avss_rgb_train',)"]
+    options += ["INPUT.NEGATIVE_AUDIO.SHARE", "0.5", "MODEL.TRANSAVS.AGREEMENT_WEIGHT", "1.0"]
+    options += ["MODEL.TRANSAVS.INFERENCE.RULE", "semantic_sum", "OUTPUT_DIR", str(tmp_path)]
+    # Random masks are wide: some class is always predicted.
+    options += ["MODEL.TRANSAVS.INFERENCE.MASK_THRESHOLD", "0.01"]
+    options += ["TEST.ROBUSTNESS", "('silence','noise','offscreen','shuffled')"]
+    command = ["--config-file", "configs/avss_R50.yaml", *options]
+    assert train_net.main(command) == 0
+    results = json.loads((tmp_path / "robustness.json").read_text())
+    scores = results["avsbench_avss_test"]
+    assert list(scores) == ["original", "silence", "noise", "offscreen", "shuffled"]
+    for name in ("class_mIoU_official", "class_mIoU", "class_F_foreground", "dataset_mIoU", "M_J"):
+        assert all(0 <= found[name] <= 100 for found in scores.values()), name
+    summary = results["robustness"]["avsbench_avss_test"]
+    assert summary["J_pos"] == scores["original"]["class_mIoU_foreground"]
+    assert summary["conditions"]["offscreen"]["F"] == scores["offscreen"]["class_F_foreground"]
+    # Both clips of the test split count, and of the background the five seconds that the official
+    # script pads the shorter one with.
+    assert scores["original"]["frames"] == 15
+    with_padding, without = (
+        scores["original"][f"class_mIoU_{n}"] for n in ("official", "unpadded")
+    )
+    assert with_padding > without
+
+
+def test_a_few_steps_teach_the_classes_of_avss(datasets_env, tmp_path):
+    """A dog; a guitar and a man; a cat and a helicopter: which is which can be learned by heart."""
+    cfg = tiny_models.tiny_cfg(
+        "MODEL.TRANSAVS.AUDIO_CONTEXT", "second", "MODEL.PIXEL_DECODER.NAME", "FPNPixelDecoder",
+        "MODEL.TRANSAVS.MASK_BCE_WEIGHT", 5.0, "INPUT.STRETCH_TEST", (32, 40),
+        "DATASETS.VAL", "('avsbench_avss_train',)", "DATASETS.TEST", (),
+        "INPUT.CROP.ENABLED", False, "INPUT.RANDOM_FLIP", "none", "INPUT.COLOR_JITTER", 0.0,
+        "INPUT.MIN_SIZE_TRAIN", "(32,)", "SOLVER.MAX_ITER", 90, "SOLVER.BASE_LR", 0.003,
+        "SOLVER.BACKBONE_MULTIPLIER", 1.0, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 1.0,
+        "SOLVER.AMP.ENABLED", False, "SOLVER.CHECKPOINT_PERIOD", 1000, "SOLVER.IMS_PER_BATCH", 3,
+        "OUTPUT_DIR", tmp_path, config="avss_R50.yaml",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    results = trainer.train()["avs"]
+    assert results["class_mIoU_foreground"] > 50 and results["class_dataset_mIoU"] > 50
+    # The five classes and the background, and no other.
+    assert results["classes_seen"] == 6
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # Sets that training is watched on and the best model chosen by; DATASETS.TEST is evaluated
     # once, after training, and by --eval-only.
     cfg.DATASETS.VAL = ()
-    # Seconds of a clip, and frames of it (T). Checked against the data set's own fact.
+    # Seconds of the longest clip, and frames of it (T). No clip of a data set may be longer.
     cfg.INPUT.CLIP_SECONDS = 5
     # "wav": our log-mel front-end on the waveform; "log_mel": AVSBench's pickles.
     cfg.INPUT.AUDIO_SOURCE = "wav"
@@ -81,6 +81,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.TRAIN_FRAMES = 0
     # Largest relative change of brightness, contrast and saturation in training; 0 is off.
     cfg.INPUT.COLOR_JITTER = 0.0
+    # (height, width) in pixels that frames and ground truth are stretched to in evaluation; ()
+    # scales the frames by MIN_SIZE_TEST and scores at the size of the files.
+    cfg.INPUT.STRETCH_TEST = ()
     node = CfgNode()
     # Share of the training clips, in [0, 1], that hear a sound which nothing in their picture makes
     # and have no target; each of the KINDS is as likely. "offscreen" is the sound of another clip,
@@ -152,7 +155,7 @@ def _add_encoder_keys(cfg: CfgNode) -> None:
 
 def _add_query_keys(cfg: CfgNode) -> None:
     node = CfgNode()
-    # K, without "no object": 1 for binary AVS (the paper's K = 2 counts "no object").
+    # K, without "no object": 1 for binary AVS (the paper's K = 2 counts "no object"), 70 for AVSS.
     node.NUM_CLASSES = 1
     node.NUM_QUERIES = 300
     # d, channels of a query (decided).
@@ -176,7 +179,8 @@ def _add_query_keys(cfg: CfgNode) -> None:
     # Frames are padded to a multiple of this many pixels.
     node.SIZE_DIVISIBILITY = 32
     # What is a ground-truth mask: "union" of all sounding objects of a frame, its connected
-    # "components", or one mask for each of the sounding "objects" where the data has them.
+    # "components", one mask for each of the sounding "objects" or one for each of the "classes",
+    # where the data has them.
     node.TARGETS = "union"
     # K = 2 read the other way: the background of each frame is a class and a target of its own,
     # beside "no object". Then its queries compete for pixels in Eq. (14) and (15).

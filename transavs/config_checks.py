@@ -19,7 +19,7 @@ def check_cfg(cfg: CfgNode) -> None:
     choices = {
         "INPUT.FORMAT": ("RGB", "BGR"),
         "INPUT.AUDIO_SOURCE": ("wav", "log_mel"),
-        "MODEL.TRANSAVS.TARGETS": ("union", "components", "objects"),
+        "MODEL.TRANSAVS.TARGETS": ("union", "components", "objects", "classes"),
         "MODEL.TRANSAVS.AUDIO_CONTEXT": ("clip", "window", "second"),
         "MODEL.TRANSAVS.QUERY_POSITION": ("learned", "none"),
         "MODEL.TRANSAVS.INFERENCE.RULE": ("argmax", "semantic_sum"),
@@ -34,6 +34,11 @@ def check_cfg(cfg: CfgNode) -> None:
     if cfg.INPUT.TRAIN_FRAMES < 0:
         raise ValueError(
             f"INPUT.TRAIN_FRAMES must be 0 (all) or more, got {cfg.INPUT.TRAIN_FRAMES}"
+        )
+    stretch = cfg.INPUT.STRETCH_TEST
+    if stretch and (len(stretch) != 2 or min(stretch) < 1):
+        raise ValueError(
+            f"INPUT.STRETCH_TEST must be a height and a width in pixels, or (), got {stretch}"
         )
     negative = cfg.INPUT.NEGATIVE_AUDIO
     if not 0 <= negative.SHARE <= 1:
@@ -70,6 +75,12 @@ def check_cfg(cfg: CfgNode) -> None:
         raise ValueError(
             "MODEL.TRANSAVS.AUDIO_WINDOW must be an odd number of seconds, to be centred, got "
             f"{transavs.AUDIO_WINDOW}"
+        )
+    # Label maps of targets are 8-bit, and their last value is the background.
+    if transavs.TARGETS == "classes" and transavs.NUM_CLASSES > 254:
+        raise ValueError(
+            "MODEL.TRANSAVS.NUM_CLASSES must be at most 254 with TARGETS classes, got "
+            f"{transavs.NUM_CLASSES}"
         )
     if transavs.HIDDEN_DIM % transavs.NUM_HEADS:
         raise ValueError(

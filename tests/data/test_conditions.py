@@ -66,6 +66,19 @@ def test_shuffled_is_a_derangement(count: int) -> None:
             assert record["audio_condition"] == "original"
 
 
+def test_shuffled_sounds_are_of_the_same_length() -> None:
+    records = make_records(7)
+    for record in records[3:]:
+        record["file_names"] = record["file_names"] * 2
+    for seed in range(5):
+        sources = [record["audio_file"] for record in with_condition(records, "shuffled", seed)]
+        assert sorted(sources[:3]) == ["0.wav", "1.wav", "2.wav"]
+        assert all(source != f"{own}.wav" for own, source in enumerate(sources))
+    # One long clip among short ones has to take what there is.
+    shuffled = with_condition(records[:4], "shuffled")
+    assert shuffled[3]["audio_file"] in {"0.wav", "1.wav", "2.wav"}
+
+
 def test_seed_decides() -> None:
     def partners(seed: int) -> list[str]:
         shuffled = with_condition(make_records(30), "shuffled", seed)

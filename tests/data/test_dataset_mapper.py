@@ -371,8 +371,10 @@ def test_object_map_of_another_size(demo_root: Path) -> None:
 
 
 def test_clip_of_another_length(ms3: dict) -> None:
-    with pytest.raises(ValueError, match="has 5 seconds, but INPUT.CLIP_SECONDS is 10"):
-        map_clip(ms3, INPUT__CLIP_SECONDS=10)
+    with pytest.raises(ValueError, match="has 5 seconds, but INPUT.CLIP_SECONDS is 4"):
+        map_clip(ms3, INPUT__CLIP_SECONDS=4)
+    longest = map_clip(ms3, INPUT__CLIP_SECONDS=10)
+    assert len(longest["frames"]) == len(longest["audio"]) == 5
 
 
 def test_training_needs_a_label(ms3: dict) -> None:
@@ -400,7 +402,7 @@ def test_impossible_configurations(overrides: dict, message: str) -> None:
 
 def test_impossible_arguments() -> None:
     arguments = {"is_train": True, "clip_seconds": 5, "augmentation": ClipAugmentation()}
-    with pytest.raises(ValueError, match="union, components, objects, got 'boxes'"):
+    with pytest.raises(ValueError, match="union, components, objects, classes, got 'boxes'"):
         AVSDatasetMapper(**arguments, targets="boxes")
     with pytest.raises(ValueError, match="wav, log_mel, got 'mp3'"):
         AVSDatasetMapper(**arguments, audio_source="mp3")

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from transavs.data.image_files import read_frame, read_label_map, read_mask, read_png_size
+from transavs.data.image_files import (
+    read_frame,
+    read_label_map,
+    read_mask,
+    read_picture_size,
+    read_png_size,
+)
 
 READERS = (read_frame, read_mask, read_label_map, read_png_size)
 
@@ -65,6 +71,24 @@ def test_label_map_keeps_its_values(tmp_path: Path) -> None:
 def test_label_map_of_another_kind_is_refused(tmp_path: Path, image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="8-bit single-channel PNG"):
         read_label_map(write(tmp_path / "labels.png", image))
+
+
+def test_size_of_a_jpeg(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (30, 50, 3), dtype=np.uint8)
+    path = Path(write(tmp_path / "a.jpg", image))
+    assert read_picture_size(str(path)) == (30, 50)
+    data = path.read_bytes()
+    for damaged, message in (
+        (data[:-40], "a.jpg is truncated"),
+        (b"", "a.jpg is no JPEG \\(0 bytes"),
+        (b"<html>", "a.jpg is no JPEG"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=message):
+            read_picture_size(str(path))
+    with pytest.raises(FileNotFoundError, match="no .*gone.jpg; restore the file"):
+        read_picture_size(str(tmp_path / "gone.jpg"))
+    assert read_picture_size(write(tmp_path / "b.png", image)) == (30, 50)
 
 
 def test_png_size_is_height_then_width(tmp_path: Path) -> None:

@@ -36,6 +36,18 @@ def test_every_name_loads_and_describes_itself(datasets_env: Path, name: str) ->
         assert all(label < len(metadata.sound_classes) for label in labels)
 
 
+@pytest.mark.parametrize("form", ["", "_rgb"])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_avss_describes_itself(datasets_env: Path, form: str, split: str) -> None:
+    records = DatasetCatalog.get(f"avsbench_avss{form}_{split}")
+    metadata = MetadataCatalog.get(f"avsbench_avss{form}_{split}")
+    assert len(records) == len(avsbench_trees.AVSS_CLIPS[split])
+    assert metadata.clip_seconds == 10 and len(metadata.pixel_classes) == 71
+    assert metadata.thing_classes == metadata.sound_classes == metadata.pixel_classes[1:]
+    assert metadata.offscreen_lender == f"avsbench_avss{form}_{split}"
+    assert set(metadata.sound_groups.values()) == {"human", "animal", "music", "vehicle", "device"}
+
+
 def test_sound_classes_follow_the_root(
     datasets_env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
 from transavs.evaluation import AVSEvaluator, f_curve, frame_jaccard
@@ -40,6 +40,25 @@ def random_pairs(count, frames=3, seed=0):
         scores = (1 - weight) * noise + weight * targets.float()
         pairs.append(make_pair(f"clip_{index:02d}", scores, targets))
     return pairs
+
+
+def class_pairs(count, seed=0, classes=5, lengths=(5, 10)):
+    """Clips with class maps, of two lengths, of which some frames have no label."""
+    generator = torch.Generator().manual_seed(seed)
+    pairs = []
+    for index in range(count):
+        size = (lengths[index % 2], 4, 6)
+        truth = torch.randint(0, classes, size, generator=generator)
+        noise = torch.randint(0, classes, size, generator=generator)
+        found = torch.where(torch.rand(size, generator=generator) < 0.5, truth, noise)
+        labelled = torch.rand(size[0], generator=generator) < 0.8
+        clip, output = make_pair(f"clip_{index:02d}", (found > 0).float(), truth > 0, labelled)
+        clip["class_maps"], output["class_maps"] = truth.to(torch.uint8), found
+        pairs.append((clip, output))
+    return pairs
+
+
+CLASS_ARGUMENTS = {"num_classes": 5, "longest_clip": 10}
 
 
 def evaluate(pairs, batch=1, **kwargs):
@@ -95,7 +114,92 @@ class TestWorkedExamples:
         assert math.isnan(result["M_F_dataset"])
 
 
+class TestBothFamilies:
+    def test_pixels_over_the_data_set_by_hand(self):
+        # The second clip has twice the pixels, and is not cut to the weight of the first.
+        small = make_pair("a", SCORES_B, TOP_ROW)
+        wide = torch.tensor([[[1, 1, 1, 1], [0, 0, 0, 0]]])
+        large = make_pair("b", wide.float(), torch.zeros_like(wide).bool())
+        result = evaluate([small, large])
+        # Background: 2 + 4 of 2 + 4 predicted, 2 + 8 true. Sounding: 2 of 2 + 4 predicted, 2 true.
+        assert result["dataset_mIoU"] == pytest.approx(100 * (6 / 10 + 2 / 6) / 2)
+        f = [1.3 * p * r / (0.3 * p + r) for p, r in ((1, 0.6), (1 / 3, 1))]
+        assert result["dataset_F"] == pytest.approx(100 * sum(f) / 2)
+        mean = (result["dataset_mIoU"] + result["dataset_F"]) / 2
+        assert result["dataset_JF"] == pytest.approx(mean)
+        # The family of single frames sees two frames, one right and one half background.
+        assert result["M_J"] == pytest.approx(75.0, abs=1e-4)
+        assert not any(name.startswith("class") for name in result)
+
+    def test_official_example_of_avss(self):
+        """Three classes: the worked example of the official script, in two clips."""
+        predicted = torch.tensor([[[0, 0], [1, 1]], [[0, 0], [0, 2]]])
+        truth = torch.tensor([[[0, 0], [1, 0]], [[0, 0], [0, 0]]])
+        pairs = []
+        for index in range(2):
+            clip, output = make_pair(
+                f"{index}", (predicted[index][None] > 0).float(), truth[index][None] > 0
+            )
+            clip["class_maps"], output["class_maps"] = truth[index][None], predicted[index][None]
+            pairs.append((clip, output))
+        result = evaluate(pairs, num_classes=3)
+        for suffix in ("_unpadded", "_official", ""):
+            assert result[f"class_mIoU{suffix}"] == pytest.approx(40.28, abs=1e-2)
+            assert result[f"class_F{suffix}"] == pytest.approx(49.26, abs=1e-2)
+        assert result["class_mIoU_official_no_last"] == pytest.approx(60.42, abs=1e-2)
+        assert result["class_mIoU_foreground"] == pytest.approx(25.0, abs=1e-2)
+        assert result["class_dataset_mIoU"] == pytest.approx(100 * (5 / 7 + 1 / 2) / 3)
+        assert result["classes_seen"] == 3
+        # A fourth class that never occurs counts only by the official rule.
+        wider = evaluate(pairs, num_classes=4)
+        assert wider["class_mIoU_official"] == pytest.approx(0.75 * result["class_mIoU_official"])
+        assert wider["class_mIoU"] == result["class_mIoU"]
+        # Clips of one frame, padded to three: two more for the background, in each clip.
+        padded = evaluate(pairs, num_classes=3, longest_clip=3)
+        expected = 100 * ((2 / 3 + 3 / 4 + 4) / 6 + 1 / 2) / 3
+        assert padded["class_mIoU_official"] == pytest.approx(expected)
+        changed = {name for name in result if padded[name] != result[name]}
+        assert {name.removesuffix("_no_last") for name in changed} == {
+            "class_mIoU_official",
+            "class_F_official",
+        }
+
+    def test_only_with_classes_on_both_sides(self):
+        pairs = class_pairs(3)
+        assert "class_mIoU" in evaluate(pairs, **CLASS_ARGUMENTS)
+        assert "class_mIoU" not in evaluate(pairs)
+        for clip, output in pairs:
+            without = [({**clip}, {k: v for k, v in output.items() if k != "class_maps"})]
+            assert "class_mIoU" not in evaluate(without, **CLASS_ARGUMENTS)
+
+    def test_unlabelled_frames_count_in_neither(self):
+        pairs = class_pairs(4)
+        expected = evaluate(pairs, **CLASS_ARGUMENTS)
+        for clip, _ in pairs:
+            clip["class_maps"][~clip["labelled"]] = 4
+            clip["union_masks"][~clip["labelled"]] = True
+        assert evaluate(pairs, **CLASS_ARGUMENTS) == expected
+
+    def test_arguments_come_from_the_metadata(self):
+        name = "test_avs_evaluator_classes"
+        pairs = class_pairs(2)
+        DatasetCatalog.register(name, lambda: [{"clip_id": clip["clip_id"]} for clip, _ in pairs])
+        MetadataCatalog.get(name).set(pixel_classes=list("abcde"), clip_seconds=10)
+        try:
+            assert evaluate(pairs, dataset_name=name) == evaluate(pairs, **CLASS_ARGUMENTS)
+        finally:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
 class TestInvariance:
+    def test_batch_size_and_order_do_not_matter_to_classes(self):
+        pairs = class_pairs(9)
+        expected = evaluate(pairs, **CLASS_ARGUMENTS)
+        shuffled = random.Random(0).sample(pairs, len(pairs))
+        assert evaluate(pairs, batch=4, **CLASS_ARGUMENTS) == expected
+        assert evaluate(shuffled + pairs[:2], batch=3, **CLASS_ARGUMENTS) == expected
+
     def test_batch_size_and_order_do_not_matter(self):
         pairs = random_pairs(11)
         expected = evaluate(pairs)
@@ -275,7 +379,8 @@ def _run_rank(rank, shards, init_file, result_file):
         "gloo", init_method=f"file://{init_file}", rank=rank, world_size=len(shards)
     )
     comm.create_local_process_group(len(shards))
-    evaluator = AVSEvaluator(clip_order=[clip["clip_id"] for clip, _ in random_pairs(7)])
+    order = [clip["clip_id"] for clip, _ in class_pairs(7)]
+    evaluator = AVSEvaluator(clip_order=order, **CLASS_ARGUMENTS)
     for clip, output in shards[rank]:
         evaluator.process([clip], [output])
     result = evaluator.evaluate()
@@ -287,8 +392,9 @@ def _run_rank(rank, shards, init_file, result_file):
 
 @pytest.mark.parametrize("layout", ["uneven with a duplicate", "one rank empty"])
 def test_two_processes_equal_one(layout, tmp_path):
-    pairs = random_pairs(7)
-    expected = evaluate(pairs)
+    pairs = class_pairs(7)
+    expected = evaluate(pairs, **CLASS_ARGUMENTS)
+    assert expected["class_mIoU"] > 0 and expected["dataset_mIoU"] > 0
     shards = [[], pairs] if layout == "one rank empty" else [pairs[1::2], pairs[::2] + pairs[1:2]]
     result_file = tmp_path / "result.pt"
     torch.multiprocessing.spawn(

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from transavs.evaluation import ClipScores, scores_by_class
+from transavs.evaluation import ClipScores, count_classes, scores_by_class
 
 
 def clip(name: str, jaccard: list[float], empty: list[bool], seconds: list[int]) -> ClipScores:
@@ -17,6 +18,7 @@ def clip(name: str, jaccard: list[float], empty: list[bool], seconds: list[int])
         zeros,
         zeros,
         np.zeros(255),
+        count_classes(*torch.zeros(2, 1, 2, 2, dtype=torch.int64), num_classes=2),
     )
 
 

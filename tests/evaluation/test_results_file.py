@@ -45,6 +45,9 @@ def test_table() -> None:
         "a: G-mIoU 84.0, G-F -, FPR 0.012; J 75.6 with the clips' own sound, 3.2 on average of: "
         "silence, noise"
     )
+    both = {"b": {"original": {"M_J": 2.0, "dataset_mIoU": 60.0, "class_F": 7.0}}}
+    assert format_table(both).splitlines()[0].endswith("dataset mIoU    class F")
+    assert format_table(both).split()[-7:] == ["2.0", "-", "-", "-", "-", "60.0", "7.0"]
     # What was read from a file has None in the place of NaN.
     assert format_table({"a": {"original": {"M_J": None}}}).split()[-5:] == ["-"] * 5
 

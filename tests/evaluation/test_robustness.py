@@ -36,6 +36,19 @@ def test_by_hand() -> None:
     assert found["conditions"]["silence"]["G_mIoU"] == pytest.approx(16000 / 180)
 
 
+def test_with_classes_their_means_enter() -> None:
+    by_class = {"class_mIoU_foreground": 80.0, "class_F_foreground": 90.0}
+    found = summarize_robustness(
+        {
+            "original": {**scores(1.0, 2.0), **by_class},
+            "noise": {**scores(3.0, 4.0, 0.2), "class_mIoU_foreground": 20.0},
+        },
+        NEGATIVES,
+    )
+    assert (found["J_pos"], found["J_neg"], found["G_mIoU"], found["F_pos"]) == (80, 20, 80, 90)
+    assert math.isnan(found["G_F"]) and found["FPR"] == 0.2
+
+
 @pytest.mark.parametrize(
     ("positive", "negative", "expected"),
     [

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from transavs.modeling.inference import (
+    argmax_classes,
     argmax_masks,
     competing_queries,
     resize_logits,
+    semantic_sum_classes,
     semantic_sum_masks,
 )
 
@@ -113,3 +115,35 @@ def test_resizing_takes_the_padding_off():
     assert resize_logits(logits, (64, 64), (32, 48), (20, 30)).shape == (2, 20, 30)
     empty = resize_logits(logits[:0].bfloat16(), (64, 64), (32, 48), (20, 30))
     assert empty.shape == (0, 20, 30) and empty.dtype == torch.float32
+
+
+@pytest.mark.parametrize("num_sounding", [4, 3])
+def test_classes_of_both_rules_equal_loops_over_pixels(num_sounding):
+    """Four classes, of which the last may be the background."""
+    class_logits, mask_logits = 2 * torch.randn(7, 5), 3 * torch.randn(7, 4, 6)
+    probs = softmax(class_logits.double().numpy())[:, :4]
+    masks = 1 / (1 + np.exp(-mask_logits.double().numpy()))
+    kept = competing_queries(class_logits)
+    assert 1 < kept.sum() < 7
+    found = argmax_classes(class_logits[kept], mask_logits[kept], num_sounding)
+    sums = semantic_sum_classes(class_logits, mask_logits, num_sounding)
+    foreground, _ = semantic_sum_masks(class_logits, mask_logits, 0.5, num_sounding)
+    for row in range(4):
+        for column in range(6):
+            best = max(
+                (probs[query].max() * masks[query, row, column], int(probs[query].argmax()))
+                for query in np.flatnonzero(kept.numpy())
+            )[1]
+            assert found[row, column] == (best if best < num_sounding else 0)
+            scores = [
+                sum(probs[query, label] * masks[query, row, column] for query in range(7))
+                for label in range(4)
+            ]
+            assert sums[row, column] == np.argmax(scores[:num_sounding])
+            if num_sounding == 3:
+                # Mask2Former's semantic map: the argmax over all classes, background included.
+                assert bool(foreground[row, column]) == (np.argmax(scores) < 3)
+
+
+def test_no_competing_query_has_no_class():
+    assert argmax_classes(torch.zeros(0, 5), torch.zeros(0, 2, 3), 4).tolist() == [[0] * 3] * 2

@@ -10,6 +10,7 @@ import avsbench_trees as trees
 import pytest
 import soundfile
 
+from transavs.data.avsbench_spec import AVSS
 from transavs.tools.check_avsbench import main
 
 PATHS = {
@@ -132,6 +133,70 @@ def test_junk_is_ignored(demo_root: Path, capsys: pytest.CaptureFixture[str]) ->
         if folder.is_dir():
             (folder / ".DS_Store").write_bytes(b"junk")
     assert run(capsys, demo_root)[0] == 0
+
+
+def avss_check(
+    root: Path, capsys: pytest.CaptureFixture[str], *options: str
+) -> tuple[list[str], list[str]]:
+    """Lines of the report, and its problems without those about the published counts."""
+    _, output = run(capsys, root, *options)
+    lines = output.splitlines()
+    problems = [line for line in lines if "problem: " in line]
+    return lines, [line for line in problems if "published are" not in line]
+
+
+@pytest.mark.parametrize("options", [(), ("--full",)])
+def test_avss(avss_root: Path, capsys: pytest.CaptureFixture[str], options: tuple) -> None:
+    (avss_root / "AVSBench_semantic/label2idx.json").write_text(
+        json.dumps({name: label + 1 for label, name in enumerate(AVSS.pixel_classes)})
+    )
+    lines, problems = avss_check(avss_root, capsys, *options)
+    assert problems == []
+    assert sum("AVSBench-semantic (AVSS)" in line for line in lines) == 2
+    found = "found 20 of 20 frames, 16 of 16 masks, 3 of 3 wav files, 0 log-mel pickles"
+    assert sum(line.endswith(found) and "train: " in line for line in lines) == 2
+
+
+@pytest.mark.parametrize("kind", ["frames/1.jpg", "labels_semantic/1.png", "audio.wav"])
+def test_broken_files_of_avss(
+    avss_root: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    shutil.rmtree(avss_root / "AVSBench_semantic/v1s")
+    path = avss_root / "AVSBench_semantic/v1m/0WxgIKuetYI_0" / kind
+    content = path.read_bytes()
+    lost = len(avss_check(avss_root, capsys)[1])
+    for damaged in (content[:20], b"", b"<html>"):
+        path.write_bytes(damaged)
+        for options in ((), ("--full",)):
+            _, problems = avss_check(avss_root, capsys, *options)
+            # Both forms of the maps stand beside the same frames and sounds.
+            new = [line for line in problems if str(path) in line]
+            assert len(new) == (1 if "labels" in kind else 2) == len(problems) - lost
+
+
+def test_values_and_names_of_avss(avss_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = avss_root / "AVSBench_semantic"
+    names = list(AVSS.pixel_classes)
+    names[28:30] = names[29:27:-1]
+    (folder / "label2idx.json").write_text(json.dumps(dict.fromkeys(names, 0)))
+    clip = folder / "v1m/0WxgIKuetYI_0"
+    trees.write_image(clip / "labels_semantic/1.png", trees.binary_mask())
+    trees.write_image(clip / "labels_rgb/2.png", trees.picture("x", 1))
+    lines, problems = avss_check(avss_root, capsys)
+    expected = "expected 71 classes with 'guitar' at place 28, got 71 with 'gun' there"
+    assert [expected in line for line in problems] == [True, True]
+    _, problems = avss_check(avss_root, capsys, "--full")
+    assert any("labels_semantic/1.png: expected class ids" in line for line in problems)
+    assert any("labels_rgb/2.png: the colour" in line for line in problems)
+    assert len(problems) == 4
+    # Whoever has one form of the maps alone is not told that the other is missing.
+    for path in folder.rglob("labels_rgb/*"):
+        path.unlink()
+    lines, problems = avss_check(avss_root, capsys)
+    assert "AVSBench-semantic (AVSS), colour-coded maps: no such masks; not checked" in lines
+    assert len(problems) == 1
+    (folder / "label2idx.json").write_text("[1")
+    assert "is no readable JSON" in avss_check(avss_root, capsys)[1][0]
 
 
 def test_nothing_to_check(avsbench_root: Path, capsys: pytest.CaptureFixture[str]) -> None:

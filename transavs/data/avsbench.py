@@ -2,7 +2,7 @@
 
 A record is a dict of plain types:
     clip_id: str, the identity of the clip.
-    file_names: T paths, the frame of each second.
+    file_names: T paths, the frame of each second; clips of a data set may differ in T.
     mask_file_names: T paths of ground-truth masks, None for a frame without label.
     audio_file: path of the wav file.
     log_mel_file: path of the official log-mel pickle, or None where there is none.
@@ -10,48 +10,45 @@ A record is a dict of plain types:
     sound_labels (where known): T lists of indices into the sound classes, heard in that second.
     heard_classes, visible_classes (where known): names of the classes that are heard in any second,
         and of those known to be in the picture.
+    mask_form, pixel_classes (sets with classes in their masks): what a mask file holds ("class_ids"
+        or "class_colors"), and the number of classes with the background.
     object_mask_file_names, sounding_objects (sets with an objects file): T paths of label maps,
         and T lists of the label values of the objects that sound in that second.
 """
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from transavs.data.avsbench_spec import SubsetSpec
+from transavs.data.metadata_csv import (
+    CsvRow,
+    clip_id,
+    csv_path,
+    dataset_root,
+    read_csv,
+    subset_folder,
+)
 from transavs.data.objects_file import ObjectsFile
+
+__all__ = [
+    "Record",
+    "dataset_root",
+    "load_avsbench",
+    "load_sound_groups",
+    "read_csv",
+    "record_files",
+    "subset_folder",
+]
 
 Record = dict[str, Any]
 
-ROOT_VARIABLE = "DETECTRON2_DATASETS"
 _NAMED_MISSING_FILES = 5
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CsvRow:
-    """One clip of the metadata csv."""
-
-    name: str
-    category: str | None
-    split: str
-    line: int
-
-
-def dataset_root() -> str:
-    """Returns the folder of all data sets: ``$DETECTRON2_DATASETS``, or else ``datasets``."""
-    return os.path.expanduser(os.environ.get(ROOT_VARIABLE) or "datasets")
-
-
-def subset_folder(spec: SubsetSpec, root: str) -> str:
-    """Returns the folder that holds the csv of a subset."""
-    return os.path.join(root, spec.root_folder, spec.folder)
 
 
 def load_avsbench(
@@ -70,18 +67,18 @@ def load_avsbench(
         FileNotFoundError: no such root, subset or csv; files are missing.
         ValueError: unknown split, or a csv or objects file that contradicts the layout.
     """
-    labelled_seconds = spec.split(split).labelled_seconds
+    spec.split(split)
     rows = [row for row in read_csv(spec, root) if row.split == split]
     if not rows:
         raise ValueError(
-            f"{_csv_path(spec, root)} lists no clip of the split {split!r} ({spec.title})"
+            f"{csv_path(spec, root)} lists no clip of the split {split!r} ({spec.title})"
         )
     data_folder = os.path.join(subset_folder(spec, root), spec.data_folder)
     objects = ObjectsFile.read(spec, data_folder)
     sound_classes = objects.sound_classes if objects else spec.sound_classes
     records = []
     for row in rows:
-        record = _media_paths(spec, data_folder, row, labelled_seconds)
+        record = _media_paths(spec, data_folder, row)
         if objects:
             record.update(objects.describe(record["clip_id"], spec.clip_seconds))
         elif row.category in sound_classes:
@@ -89,11 +86,14 @@ def load_avsbench(
             label = sound_classes.index(row.category)
             record["sound_labels"] = [[label] for _ in range(spec.clip_seconds)]
             record["heard_classes"] = record["visible_classes"] = [row.category]
+        elif row.heard:
+            # Of the whole clip: in which of its seconds each is heard nobody tells.
+            record["heard_classes"] = record["visible_classes"] = list(row.heard)
         records.append(record)
     if check_files:
         _check_files(spec, root, split, records)
     for record in records:
-        if not os.path.exists(record["log_mel_file"]):
+        if record["log_mel_file"] and not os.path.exists(record["log_mel_file"]):
             record["log_mel_file"] = None
     logger.info("%s, %s: %d clips from %s", spec.title, split, len(records), root)
     return records
@@ -118,126 +118,30 @@ def record_files(record: Record) -> Iterator[str]:
     yield record["audio_file"]
 
 
-def read_csv(spec: SubsetSpec, root: str) -> list[CsvRow]:
-    """Returns the clips of all splits.
-
-    Raises:
-        FileNotFoundError: the root or the csv is not there.
-        ValueError: no split column, a short row, an unknown split or category, a name that is no
-            plain file name, or a clip listed twice.
-    """
-    path = _csv_path(spec, root)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(_explain_missing_csv(spec, root))
-    # utf-8-sig: tables saved by spreadsheet programs may start with a byte order mark.
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = [title.strip() for title in next(reader, [])]
-        if spec.split_header not in header:
-            raise ValueError(
-                f"{path}: the first line must be a header with a column "
-                f"{spec.split_header!r}, got {header}"
-            )
-        split_column = header.index(spec.split_header)
-        rows = [
-            _parse_row(spec, path, reader.line_num, [cell.strip() for cell in cells], split_column)
-            for cells in reader
-            if any(cell.strip() for cell in cells)
-        ]
-    first_line: dict[str, int] = {}
-    for row in rows:
-        clip_id = _clip_id(spec, row)
-        if clip_id in first_line:
-            raise ValueError(
-                f"{path}: clip {clip_id!r} is listed twice, on lines {first_line[clip_id]} and "
-                f"{row.line}; keep one of them"
-            )
-        first_line[clip_id] = row.line
-    return rows
-
-
-def _csv_path(spec: SubsetSpec, root: str) -> str:
-    return os.path.join(subset_folder(spec, root), spec.csv_name)
-
-
-def _clip_id(spec: SubsetSpec, row: CsvRow) -> str:
-    return spec.clip_id_template.format(name=row.name, category=row.category)
-
-
-def _explain_missing_csv(spec: SubsetSpec, root: str) -> str:
-    expected = _csv_path(spec, root)
-    if not os.path.isdir(root):
-        return (
-            f"{spec.title} needs the folder of your data sets, but {root!r} does not exist. Set "
-            f"the environment variable {ROOT_VARIABLE} to the folder that holds "
-            f"{os.path.join(spec.root_folder, spec.folder)}/ (see datasets/README.md)"
-        )
-    message = f"{spec.title}: no {expected}. "
-    if os.path.basename(os.path.normpath(root)) == spec.folder:
-        return message + (
-            f"{ROOT_VARIABLE} points into the subset; let it point to the folder above, "
-            f"{os.path.dirname(os.path.normpath(root)) or os.curdir}"
-        )
-    return message + (
-        f"Expected the tree of datasets/README.md under {root!r}, the value of {ROOT_VARIABLE}"
-    )
-
-
-def _parse_row(
-    spec: SubsetSpec, path: str, line: int, cells: list[str], split_column: int
-) -> CsvRow:
-    where = f"{path}, line {line}"
-    columns = [spec.name_column, split_column]
-    if spec.category_column is not None:
-        columns.append(spec.category_column)
-    if len(cells) <= max(columns):
-        raise ValueError(f"{where}: expected at least {max(columns) + 1} columns, got {cells}")
-    split = cells[split_column]
-    if split not in spec.split_names:
-        raise ValueError(
-            f"{where}: expected a split out of {', '.join(spec.split_names)}, got {split!r}"
-        )
-    name = _path_component(cells[spec.name_column], where)
-    category = None
-    if spec.category_column is not None:
-        category = _path_component(cells[spec.category_column], where)
-        if spec.sound_classes and category not in spec.sound_classes:
-            raise ValueError(f"{where}: {category!r} is no category of {spec.title}")
-    return CsvRow(name, category, split, line)
-
-
-def _path_component(text: str, where: str) -> str:
-    # Names come from a downloaded table and become paths: they must not lead out of the data set.
-    if text in ("", ".", "..") or any(sign in text for sign in "/\\:\0"):
-        raise ValueError(
-            f"{where}: {text!r} cannot be part of a file name; a name or category must be plain, "
-            "without separators"
-        )
-    return text
-
-
-def _media_paths(
-    spec: SubsetSpec, data_folder: str, row: CsvRow, labelled_seconds: tuple[int, ...]
-) -> Record:
+def _media_paths(spec: SubsetSpec, data_folder: str, row: CsvRow) -> Record:
     def path(template: str, second: int = 0) -> str:
         number = second + spec.first_frame_number
         relative = template.format(
-            split=row.split, name=row.name, category=row.category, number=number
+            split=row.split, name=row.name, category=row.category, part=row.part, number=number
         )
         return os.path.join(data_folder, relative)
 
-    seconds = range(spec.clip_seconds)
+    seconds = range(spec.seconds(row.part))
+    labelled_seconds = spec.labelled_seconds(row.split, row.part)
     record: Record = {
-        "clip_id": _clip_id(spec, row),
+        "clip_id": clip_id(spec, row),
         "file_names": [path(spec.frame_template, second) for second in seconds],
         "mask_file_names": [
             path(spec.mask_template, second) if second in labelled_seconds else None
             for second in seconds
         ],
         "audio_file": path(spec.wav_template),
-        "log_mel_file": path(spec.log_mel_template),
+        "log_mel_file": path(spec.log_mel_template) if spec.log_mel_template else None,
         "category": row.category,
     }
+    if spec.pixel_classes:
+        record["mask_form"] = spec.mask_form
+        record["pixel_classes"] = len(spec.pixel_classes)
     if spec.object_mask_template is not None:
         record["object_mask_file_names"] = [
             path(spec.object_mask_template, second) for second in seconds

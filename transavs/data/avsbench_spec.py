@@ -1,10 +1,12 @@
 """Facts of each AVSBench subset as one frozen object: no code branches on a data set's name.
 
-Layout and counts are those of the official archives of AVSBench-object: single-source (S4) and
-multi-sources (MS3). The composed demo set copies that layout and adds what only a composed set can
-know: the visible pixels of every object and the seconds in which each one sounds.
+Layout and counts are those of the official archives: AVSBench-object, which is single-source (S4)
+and multi-sources (MS3), and AVSBench-semantic (AVSS). The composed demo set copies the layout of
+the first two and adds what only a composed set can know: the visible pixels of every object and the
+seconds in which each one sounds.
 
-Templates take ``{split}``, ``{name}``, ``{category}`` (S4 only) and ``{number}`` (of a frame).
+Templates take ``{split}``, ``{name}``, ``{number}`` (of a frame), ``{category}`` (S4 only) and
+``{part}`` (AVSS only).
 """
 
 from __future__ import annotations
@@ -12,54 +14,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-# The raw category strings of S4, which are its folder names, in the official order.
-S4_CATEGORIES = (
-    "baby_laughter",
-    "female_singing",
-    "male_speech",
-    "dog_barking",
-    "cat_meowing",
-    "lions_roaring",
-    "horse_clip-clop",
-    "coyote_howling",
-    "mynah_bird_singing",
-    "playing_acoustic_guitar",
-    "playing_tabla",
-    "playing_violin",
-    "playing_piano",
-    "playing_ukulele",
-    "playing_glockenspiel",
-    "helicopter",
-    "race_car",
-    "driving_buses",
-    "ambulance_siren",
-    "typing_on_computer_keyboard",
-    "chainsawing_trees",
-    "cap_gun_shooting",
-    "lawn_mowing",
+from transavs.data.avsbench_classes import (
+    AVSS_CLASSES,
+    AVSS_GROUPS,
+    DISTANT_GROUPS,
+    S4_CATEGORIES,
+    S4_GROUPS,
 )
 
-# Super-categories of S4, and those whose sounds are distant from each (AVSBench-Robust, arXiv
-# 2502.00358: the same kind and the weak contrasts music - human, animal - human and device - music
-# or vehicle are left out).
-S4_GROUPS = {
-    name: group
-    for group, names in {
-        "human": S4_CATEGORIES[0:3],
-        "animal": S4_CATEGORIES[3:9],
-        "music": S4_CATEGORIES[9:15],
-        "vehicle": S4_CATEGORIES[15:19],
-        "device": S4_CATEGORIES[19:23],
-    }.items()
-    for name in names
-}
-DISTANT_GROUPS = {
-    "human": ("animal", "vehicle", "device"),
-    "animal": ("music", "vehicle", "device"),
-    "music": ("animal", "vehicle", "device"),
-    "vehicle": ("human", "animal", "music"),
-    "device": ("human", "animal"),
-}
 # Categories of S4 that no clip of the MS3 test split is known to show or sound.
 _NOT_IN_MS3 = (
     "horse_clip-clop",
@@ -83,14 +45,31 @@ class SplitSpec:
 
     Attributes:
         name: value of the csv's split column, and folder name.
-        labelled_seconds: 0-based seconds whose frame has a mask.
+        labelled_seconds: 0-based seconds whose frame has a mask; not read where the subset has
+            parts, which say it themselves.
         published_clips: number of clips that the release announces; None where nothing is
             published (a set composed by the user).
     """
 
     name: str
-    labelled_seconds: tuple[int, ...]
+    labelled_seconds: tuple[int, ...] = ()
     published_clips: int | None = None
+
+
+@dataclass(frozen=True)
+class PartSpec:
+    """Facts of one part of a subset that is made of several.
+
+    Attributes:
+        name: value of the csv's part column, and folder name.
+        clip_seconds: seconds of its clips, which is also their number of frames.
+        labelled_seconds: split -> 0-based seconds whose frame has a mask; in the splits that are
+            not named every second has one.
+    """
+
+    name: str
+    clip_seconds: int
+    labelled_seconds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,17 +107,27 @@ class SubsetSpec:
             except for the split, whose header is known to be ``split_header``.
         name_column: 0-based position of the clip's name.
         category_column: 0-based position of the category; None where clips have none.
+        part_column: 0-based position of the part; None for a subset without parts.
+        heard_column: 0-based position of the classes heard in the clip, joined by "_"; None where
+            the csv does not tell.
         split_header: header of the column that names the split.
         clip_id_template: the clip's identity in records, results and objects files.
         frame_template, mask_template, wav_template, log_mel_template: media files, relative to
-            ``data_folder``.
+            ``data_folder``. No log-mel template: the release has no log-mel examples.
+        mask_form: what a mask file holds: "binary" (0 and 255), "class_ids" (the class of each
+            pixel) or "class_colors" (its colour in the palette of PASCAL VOC).
+        pixel_classes: names of the classes in the masks, background first; () for binary masks.
+        class_index_name: JSON file inside ``folder`` whose keys are ``pixel_classes`` in order;
+            None where there is none.
         object_mask_template: label maps of the visible pixels of each object (0 background), for
             every frame; None where the data have none.
         objects_name: JSON file, inside ``data_folder``, that says which object sounds in which
             second; None where the data have none.
         first_frame_number: ``{number}`` of the frame that shows second 0.
-        clip_seconds: seconds of a clip, which is also its number of frames (T).
+        clip_seconds: seconds of a clip, which is also its number of frames (T); of the longest
+            where the parts differ.
         splits: facts of each split.
+        parts: facts of each part; () where the subset is one.
         sound_classes: what can be heard; () where the subset does not say. Sets with an objects
             file name theirs in ``classes.json`` beside it.
         offscreen: how off-screen sounds are found; None for a subset without them.
@@ -153,11 +142,17 @@ class SubsetSpec:
     frame_template: str
     mask_template: str
     wav_template: str
-    log_mel_template: str
+    log_mel_template: str | None
     splits: tuple[SplitSpec, ...]
+    parts: tuple[PartSpec, ...] = ()
     root_folder: str = ""
     name_column: int = 0
     category_column: int | None = None
+    part_column: int | None = None
+    heard_column: int | None = None
+    mask_form: str = "binary"
+    pixel_classes: tuple[str, ...] = ()
+    class_index_name: str | None = None
     split_header: str = "split"
     object_mask_template: str | None = None
     objects_name: str | None = None
@@ -176,6 +171,24 @@ class SubsetSpec:
             if split.name == name:
                 return split
         raise ValueError(f"{self.title} has the splits {', '.join(self.split_names)}, got {name!r}")
+
+    def seconds(self, part: str | None = None) -> int:
+        """Returns the seconds of a clip, T; of one of the part where the subset has parts."""
+        return self.clip_seconds if part is None else self._part(part).clip_seconds
+
+    def labelled_seconds(self, split: str, part: str | None = None) -> tuple[int, ...]:
+        """Returns the 0-based seconds whose frame has a mask."""
+        if part is None:
+            return self.split(split).labelled_seconds
+        found = self._part(part)
+        return found.labelled_seconds.get(split, tuple(range(found.clip_seconds)))
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        return tuple(part.name for part in self.parts)
+
+    def _part(self, name: str) -> PartSpec:
+        return self.parts[self.part_names.index(name)]
 
 
 _EVERY_SECOND = (0, 1, 2, 3, 4)
@@ -224,6 +237,50 @@ MS3 = SubsetSpec(
     offscreen=OffscreenRule("s4", DISTANT_GROUPS, S4_GROUPS, lent_classes=_NOT_IN_MS3),
 )
 
+AVSS = SubsetSpec(
+    name="avss",
+    title="AVSBench-semantic (AVSS)",
+    folder="AVSBench_semantic",
+    data_folder="",
+    csv_name="metadata.csv",
+    # vid, uid, s_min, s_sec, a_obj, split, label
+    name_column=1,
+    heard_column=4,
+    part_column=6,
+    clip_id_template="{part}/{name}",
+    frame_template="{part}/{name}/frames/{number}.jpg",
+    mask_template="{part}/{name}/labels_semantic/{number}.png",
+    wav_template="{part}/{name}/audio.wav",
+    log_mel_template=None,
+    first_frame_number=0,
+    clip_seconds=10,
+    splits=(
+        SplitSpec("train", published_clips=8498),
+        SplitSpec("val", published_clips=1304),
+        SplitSpec("test", published_clips=1554),
+    ),
+    parts=(
+        # The clips of S4 and of MS3, labelled anew, and clips of ten seconds.
+        PartSpec("v1s", clip_seconds=5, labelled_seconds={"train": (0,)}),
+        PartSpec("v1m", clip_seconds=5),
+        PartSpec("v2", clip_seconds=10),
+    ),
+    mask_form="class_ids",
+    pixel_classes=AVSS_CLASSES,
+    class_index_name="label2idx.json",
+    sound_classes=AVSS_CLASSES[1:],
+    offscreen=OffscreenRule("avss", DISTANT_GROUPS, AVSS_GROUPS),
+)
+# The same clips with the classes read from the colour-coded maps.
+AVSS_RGB = replace(
+    AVSS,
+    name="avss_rgb",
+    title="AVSBench-semantic (AVSS), colour-coded maps",
+    mask_template="{part}/{name}/labels_rgb/{number}.png",
+    mask_form="class_colors",
+    offscreen=OffscreenRule("avss_rgb", DISTANT_GROUPS, AVSS_GROUPS),
+)
+
 
 def _demo_variant(spec: SubsetSpec, title: str) -> SubsetSpec:
     """Returns the composed demo set in the layout of ``spec``, with its extra split and files."""
@@ -246,6 +303,6 @@ DEMO_MS3 = _demo_variant(MS3, "TransAVS demo, multi-sources (MS3)")
 
 # First part of the registered names -> subsets: ``avsbench_s4_train``, ``demo_ms3_unseen``, ...
 REGISTERED_SUBSETS: dict[str, tuple[SubsetSpec, ...]] = {
-    "avsbench": (S4, MS3),
+    "avsbench": (S4, MS3, AVSS, AVSS_RGB),
     "demo": (DEMO_S4, DEMO_MS3),
 }

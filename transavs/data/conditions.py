@@ -36,16 +36,28 @@ def _noise(records: Sequence[Record], seed: int) -> list[Record]:
 
 
 def _shuffled(records: Sequence[Record], seed: int) -> list[Record]:
-    """Gives every clip the sound of another clip; each sound is used once."""
+    """Gives every clip the sound of another clip; each sound is used once.
+
+    Clips of one length exchange among themselves, so that no sound ends early. Only where one
+    length has a single clip do all exchange.
+    """
     if len(records) < 2:
         raise ValueError(
             "the audio condition 'shuffled' gives each clip the sound of another one: "
             f"expected at least 2 clips, got {len(records)}"
         )
-    partners = _derangement(len(records), np.random.default_rng(seed))
+    groups: dict[int, list[int]] = {}
+    for index, record in enumerate(records):
+        groups.setdefault(len(record.get("file_names", ())), []).append(index)
+    if min(map(len, groups.values())) < 2:
+        groups = {0: list(range(len(records)))}
+    rng = np.random.default_rng(seed)
+    partner_of: dict[int, int] = {}
+    for _, members in sorted(groups.items()):
+        order = _derangement(len(members), rng)
+        partner_of |= {own: members[other] for own, other in zip(members, order, strict=True)}
     return [
-        replace_audio(record, records[partner])
-        for record, partner in zip(records, partners, strict=True)
+        replace_audio(record, records[partner_of[index]]) for index, record in enumerate(records)
     ]
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from numpy.typing import NDArray
 from torch import Tensor
 
 from transavs.data.audio_files import (
@@ -17,24 +16,23 @@ from transavs.data.audio_files import (
     silent_examples,
 )
 from transavs.data.avsbench import Record
-from transavs.data.image_files import (
-    Image,
-    check_same_size,
-    read_frame,
-    read_label_map,
-    read_mask,
-)
+from transavs.data.image_files import Image, check_same_size, read_frame
 from transavs.data.negative_audio import NegativeAudio, build_negative_audio
+from transavs.data.record_masks import (
+    read_sounding_objects,
+    read_target_classes,
+    read_truth,
+    read_union,
+)
 from transavs.data.targets import (
-    BACKGROUND_LABEL,
     TARGET_FORMS,
     add_background,
     component_labels,
-    object_labels,
     split_labels,
+    target_classes,
     union_labels,
 )
-from transavs.data.transforms import ClipAugmentation
+from transavs.data.transforms import ClipAugmentation, ClipTransform
 
 AUDIO_SOURCES = ("wav", "log_mel")
 
@@ -55,6 +53,7 @@ class AVSDatasetMapper:
         clip_seconds: int,
         augmentation: ClipAugmentation,
         targets: str = "union",
+        num_classes: int = 1,
         component_min_area: int = 16,
         audio_source: str = "wav",
         background_target: bool = False,
@@ -64,14 +63,17 @@ class AVSDatasetMapper:
         """
         Args:
             is_train: training or evaluation, see above.
-            clip_seconds: seconds, and frames, that every clip must have (T).
+            clip_seconds: seconds, and frames, of the longest clip.
             augmentation: what frames and masks go through; it also says the channel order.
             targets: a training target is the "union" of the sounding objects of a frame, one of
-                its "components", or one of the "objects" (data with object maps only).
+                its "components", one of the "objects" (data with object maps only), or all that
+                is of one of the "classes" (data with class maps only).
+            num_classes: classes of the targets, without the background.
             component_min_area: smallest component, in pixels of the annotation.
             audio_source: "wav" computes log-mel examples from the waveform; "log_mel" reads the
                 pickles of the official release.
-            background_target: the background of a frame is a target too, of class 1.
+            background_target: the background of a frame is a target too, of the class behind the
+                others.
             negative_audio: in training, replaces the sound of some clips, whose frames then have
                 no sounding target; None replaces none.
             train_frames: in training, so many of a clip's labelled frames are drawn each time, or
@@ -87,6 +89,7 @@ class AVSDatasetMapper:
         self.clip_seconds = clip_seconds
         self.augmentation = augmentation
         self.targets = targets
+        self.num_classes = num_classes
         self.component_min_area = component_min_area
         self.audio_source = audio_source
         self.background_target = background_target
@@ -100,6 +103,7 @@ class AVSDatasetMapper:
             "clip_seconds": cfg.INPUT.CLIP_SECONDS,
             "augmentation": build_augmentation(cfg, is_train),
             "targets": cfg.MODEL.TRANSAVS.TARGETS,
+            "num_classes": cfg.MODEL.TRANSAVS.NUM_CLASSES,
             "component_min_area": cfg.MODEL.TRANSAVS.COMPONENT_MIN_AREA,
             "audio_source": cfg.INPUT.AUDIO_SOURCE,
             "background_target": cfg.MODEL.TRANSAVS.BACKGROUND_TARGET,
@@ -119,11 +123,15 @@ class AVSDatasetMapper:
             ``frames`` uint8 ``[F, 3, H, W]`` in the configured channel order,
             ``frame_index`` int64 ``[F]``, the second that each frame shows,
             ``audio`` float32 ``[T, 1, 96, 64]``, log-mel examples,
-            ``height`` and ``width`` of the files in pixels, ``clip_id``, ``file_names``;
+            ``height`` and ``width`` of the files in pixels (in evaluation of what they are
+            stretched to, if they are), ``clip_id``, ``file_names``;
             in training ``target_masks``, F tensors bool ``[G, H, W]`` (G may be 0), and
-            ``target_classes``, F tensors int64 ``[G]``: 0 "sounding object", 1 the background;
+            ``target_classes``, F tensors int64 ``[G]``: 0 "sounding object", 1 the background (with
+            the targets "classes": the class's pixel value minus 1, and behind these the
+            background);
             in evaluation ``union_masks`` bool ``[T, height, width]`` and ``labelled`` bool ``[T]``
-            (unlabelled rows of the masks are False).
+            (unlabelled rows of the masks are False), and of data with class maps ``class_maps``
+            uint8 ``[T, height, width]``, 0 the background.
 
         Raises:
             FileNotFoundError: a file is missing.
@@ -157,22 +165,24 @@ class AVSDatasetMapper:
                 labels = [add_background(label) for label in labels]
             labels = [transform.apply_labels(label) for label in labels]
             clip["target_masks"] = [split_labels(label) for label in labels]
-            clip["target_classes"] = [_target_classes(label) for label in labels]
+            by_class = self.targets == "classes"
+            clip["target_classes"] = [
+                target_classes(label, self.num_classes, by_class) for label in labels
+            ]
         else:
-            labelled = [record["mask_file_names"][second] is not None for second in seconds]
-            union = np.zeros((len(seconds), height, width), dtype=np.bool_)
-            for second in np.flatnonzero(labelled):
-                union[second] = self._read_union(record, int(second), (height, width))
-            clip["union_masks"] = torch.from_numpy(union)
-            clip["labelled"] = torch.tensor(labelled)
+            clip |= read_truth(record, (height, width))
+            if self.augmentation.stretch is not None:
+                clip["height"], clip["width"] = self.augmentation.stretch
+                for name in {"union_masks", "class_maps"} & set(clip):
+                    clip[name] = _moved(clip[name], transform)
         return clip
 
     def _seconds_to_read(self, record: Record, rng: np.random.Generator) -> list[int]:
         clip_seconds = len(record["file_names"])
-        if clip_seconds != self.clip_seconds:
+        if clip_seconds > self.clip_seconds:
             raise ValueError(
                 f"clip {record['clip_id']!r} has {clip_seconds} seconds, but INPUT.CLIP_SECONDS is "
-                f"{self.clip_seconds}; set it to the length of the data set's clips"
+                f"{self.clip_seconds}; set it to the length of the data set's longest clips"
             )
         seconds = list(range(clip_seconds))
         if self.is_train:
@@ -194,55 +204,44 @@ class AVSDatasetMapper:
 
     def _read_target_labels(self, record: Record, second: int, size: tuple[int, int]) -> Image:
         if self.targets == "objects":
-            return self._read_sounding_objects(record, second, size)
-        mask = self._read_union(record, second, size)
+            return read_sounding_objects(record, second, size)
+        if self.targets == "classes":
+            return read_target_classes(record, second, size, self.num_classes)
+        mask = read_union(record, second, size)
         if self.targets == "components":
             return component_labels(mask, self.component_min_area)
         return union_labels(mask)
 
-    def _read_union(self, record: Record, second: int, size: tuple[int, int]) -> NDArray[np.bool_]:
-        name = record["mask_file_names"][second]
-        mask = read_mask(name)
-        check_same_size(name, mask.shape[:2], size, f"its frame {record['file_names'][second]}")
-        return mask
-
-    def _read_sounding_objects(self, record: Record, second: int, size: tuple[int, int]) -> Image:
-        if "object_mask_file_names" not in record or "sounding_objects" not in record:
-            raise ValueError(
-                f"clip {record['clip_id']!r} has no object maps, which the targets 'objects' need; "
-                "AVSBench has none: set MODEL.TRANSAVS.TARGETS to 'union' or 'components'"
-            )
-        name = record["object_mask_file_names"][second]
-        label_map = read_label_map(name)
-        check_same_size(name, label_map.shape, size, f"its frame {record['file_names'][second]}")
-        return object_labels(label_map, record["sounding_objects"][second])
-
     def _read_audio(self, record: Record) -> Tensor:
-        """Returns the log-mel examples float32 ``[T, 1, 96, 64]`` of a record's audio condition."""
+        """Returns the log-mel examples float32 ``[T, 1, 96, 64]`` of a record's audio condition.
+
+        T is the length of the record's own clip, whatever sound it is given.
+        """
         condition = record.get("audio_condition", "original")
+        seconds = len(record["file_names"])
         if condition == "silence":
-            return silent_examples(self.clip_seconds)
+            return silent_examples(seconds)
         if condition == "noise":
-            return noise_examples(self.clip_seconds, record["audio_seed"])
+            return noise_examples(seconds, record["audio_seed"])
         if condition != "original":
             raise ValueError(
                 f"clip {record['clip_id']!r}: expected the audio condition 'original', 'silence' "
                 f"or 'noise', got {condition!r}"
             )
         if self.audio_source == "wav":
-            return read_wav_examples(record["audio_file"], self.clip_seconds)
+            return read_wav_examples(record["audio_file"], seconds)
         if record["log_mel_file"] is None:
             raise FileNotFoundError(
                 f"clip {record['clip_id']!r} has no log-mel pickle, which INPUT.AUDIO_SOURCE "
                 "'log_mel' reads; set it to 'wav' to compute the examples from the waveform"
             )
-        return read_pickle_examples(record["log_mel_file"], self.clip_seconds)
+        return read_pickle_examples(record["log_mel_file"], seconds)
 
 
-def _target_classes(labels: Image) -> Tensor:
-    """Returns the classes int64 ``[G]`` of a label map's masks; the background comes last."""
-    present = np.unique(labels)
-    return torch.from_numpy((present[present > 0] == BACKGROUND_LABEL).astype(np.int64))
+def _moved(masks: Tensor, transform: ClipTransform) -> Tensor:
+    """Returns bool or uint8 masks ``[T, H, W]`` as the transform leaves them, in their dtype."""
+    moved = [transform.apply_labels(mask) for mask in masks.to(torch.uint8).numpy()]
+    return torch.from_numpy(np.stack(moved)).to(masks.dtype)
 
 
 def build_augmentation(cfg: CfgNode, is_train: bool) -> ClipAugmentation:
@@ -252,6 +251,7 @@ def build_augmentation(cfg: CfgNode, is_train: bool) -> ClipAugmentation:
         return ClipAugmentation(
             min_sizes=(cfg.INPUT.MIN_SIZE_TEST,),
             max_size=cfg.INPUT.MAX_SIZE_TEST,
+            stretch=tuple(cfg.INPUT.STRETCH_TEST) or None,
             image_format=image_format,
         )
     crop_size = None

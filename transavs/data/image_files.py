@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 # Pixels uint8 [H, W, 3] or [H, W]; OpenCV's stubs promise no more than "some numbers".
@@ -17,6 +18,8 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
 # The end chunk takes 12 bytes; some writers leave a few more behind it.
 _PNG_TAIL_BYTES = 64
+_JPEG_END = b"\xff\xd9"
+_JPEG_TAIL_BYTES = 64
 _REMEDY = "restore the file from the data set's archive"
 
 
@@ -71,6 +74,31 @@ def read_label_map(path: str) -> Image:
     return labels
 
 
+def read_picture_size(path: str) -> tuple[int, int]:
+    """Returns (height, width) of a PNG or JPEG from its header, after a look at its end.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is empty, truncated or neither.
+    """
+    if not path.lower().endswith((".jpg", ".jpeg")):
+        return read_png_size(path)
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _JPEG_TAIL_BYTES))
+            truncated = _JPEG_END not in file.read()
+        with PIL.Image.open(path) as picture:
+            width, height = picture.size
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
+    except PIL.UnidentifiedImageError:
+        length = os.path.getsize(path)
+        raise ValueError(f"{path} is no JPEG ({length} bytes); {_REMEDY}") from None
+    if truncated:
+        raise ValueError(f"{path} is truncated ({os.path.getsize(path)} bytes); {_REMEDY}")
+    return height, width
+
+
 def read_png_size(path: str) -> tuple[int, int]:
     """Returns (height, width) of a PNG from its header, after a look at both ends of the file.
 
@@ -104,7 +132,13 @@ def check_same_size(path: str, size: tuple[int, int], expected: tuple[int, int],
         )
 
 
-def _decode(path: str, flags: int) -> Image:
+def read_whole_file(path: str) -> bytes:
+    """Returns the bytes of a picture's file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is empty, or a PNG without its end.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -112,10 +146,15 @@ def _decode(path: str, flags: int) -> Image:
         raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
     # Some OpenCV versions return the upper half of a truncated PNG, hence the look at its end.
     truncated = data.startswith(_PNG_SIGNATURE) and _PNG_END not in data[-_PNG_TAIL_BYTES:]
-    pixels = None
-    if data and not truncated:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if pixels is None:
-        state = "empty" if not data else "truncated" if truncated else "no readable image"
+    if not data or truncated:
+        state = "truncated" if truncated else "empty"
         raise ValueError(f"{path} is {state} ({len(data)} bytes); {_REMEDY}")
+    return data
+
+
+def _decode(path: str, flags: int) -> Image:
+    data = read_whole_file(path)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if pixels is None:
+        raise ValueError(f"{path} is no readable image ({len(data)} bytes); {_REMEDY}")
     return pixels

@@ -50,7 +50,8 @@ class OffscreenSounds:
 
         Sounds of super-categories distant from all that the clip itself lets hear come first.
         Where there is none, as in a clip that lets hear all super-categories, it is a sound of any
-        class that the picture does not show.
+        class that the picture does not show. Clips that are shorter than the record lend only where
+        no other can, since nothing is heard behind their end.
 
         Args:
             record: a clip record; ``visible_classes`` and ``heard_classes``, where known.
@@ -60,7 +61,8 @@ class OffscreenSounds:
             ValueError: every class that can be lent is in the picture.
         """
         visible = {*record.get("visible_classes", ()), *record.get("heard_classes", ())}
-        absent = [heard for heard in self._lenders if not heard & visible]
+        lenders = self._long_enough(record, visible) or self._lenders
+        absent = [heard for heard in lenders if not heard & visible]
         own_groups = {self._groups.get(name) for name in record.get("heard_classes", ())}
         distant = [heard for heard in absent if self._is_distant(heard, own_groups)]
         options = sorted(distant or absent, key=sorted)
@@ -69,8 +71,18 @@ class OffscreenSounds:
                 f"clip {record['clip_id']!r} shows every class whose sound could be lent "
                 f"({', '.join(sorted(visible))}): it has no off-screen sound"
             )
-        lenders = self._lenders[options[int(rng.integers(len(options)))]]
-        return lenders[int(rng.integers(len(lenders)))], bool(distant)
+        chosen = lenders[options[int(rng.integers(len(options)))]]
+        return chosen[int(rng.integers(len(chosen)))], bool(distant)
+
+    def _long_enough(self, record: Record, visible: set[str]) -> dict[frozenset[str], list[Record]]:
+        """The lenders of absent classes whose sound does not end before the record's last frame."""
+        seconds = len(record.get("file_names", ()))
+        found = {
+            heard: [each for each in lenders if len(each.get("file_names", ())) >= seconds]
+            for heard, lenders in self._lenders.items()
+            if not heard & visible
+        }
+        return {heard: lenders for heard, lenders in found.items() if lenders}
 
     def _is_distant(self, heard: frozenset[str], own_groups: set[str | None]) -> bool:
         groups = {self._groups.get(name) for name in heard}

@@ -1,4 +1,4 @@
-"""Registers the data sets with detectron2: ``avsbench_{s4,ms3}_*`` and ``demo_{s4,ms3}_*``.
+"""Registers the data sets with detectron2: ``avsbench_{s4,ms3,avss}_*``, ``demo_{s4,ms3}_*``.
 
 Nothing is read at import. A data set is read when it is asked for, from the root that
 ``DETECTRON2_DATASETS`` names at that moment.
@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from transavs.data.avsbench import Record, dataset_root, load_avsbench, load_sound_groups
 from transavs.data.avsbench_spec import REGISTERED_SUBSETS, SubsetSpec
 
-# Binary audio-visual segmentation has one class of object.
+# Where the masks tell no classes there is one class of object.
 THING_CLASSES = ("sounding object",)
 
 
@@ -37,7 +37,8 @@ def register_subset(prefix: str, spec: SubsetSpec, root: str | None = None) -> l
             spec=spec,
             split=split,
             clip_seconds=spec.clip_seconds,
-            thing_classes=list(THING_CLASSES),
+            thing_classes=list(spec.pixel_classes[1:] or THING_CLASSES),
+            pixel_classes=list(spec.pixel_classes),
             sound_classes=list(spec.sound_classes),
             offscreen_lender=_lender(prefix, spec, split),
             evaluator_type="avs",

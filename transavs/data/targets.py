@@ -1,4 +1,4 @@
-"""What counts as one ground-truth mask: the union, its components, or the sounding objects.
+"""What counts as one ground-truth mask: the union, its components, sounding objects, or classes.
 
 Every form first writes the targets of a frame into one label map (0 background, i target i). Label
 maps travel through the geometry as one picture, and only then become masks: what is cropped away
@@ -18,7 +18,7 @@ from torch import Tensor
 from transavs.data.image_files import Image
 
 # How the data says what sounds -> how a frame's targets are formed (MODEL.TRANSAVS.TARGETS).
-TARGET_FORMS = ("union", "components", "objects")
+TARGET_FORMS = ("union", "components", "objects", "classes")
 BACKGROUND_LABEL = 255
 _MOST_LABELS = BACKGROUND_LABEL - 1
 
@@ -67,6 +67,21 @@ def add_background(labels: Image) -> Image:
     What geometry adds around a frame later on (0) belongs to no target.
     """
     return np.where(labels == 0, np.uint8(BACKGROUND_LABEL), labels)
+
+
+def target_classes(labels: Image, num_sounding: int, by_class: bool) -> Tensor:
+    """Returns the classes int64 ``[G]`` of a label map's masks, in the order of their labels.
+
+    Args:
+        labels: see above; the background, if it is a target, comes last.
+        num_sounding: classes of what sounds; the background is the next one.
+        by_class: label i is class i - 1; otherwise all that sounds is class 0.
+    """
+    present = np.unique(labels)
+    present = present[present > 0].astype(np.int64)
+    classes = present - 1 if by_class else np.zeros_like(present)
+    classes[present == BACKGROUND_LABEL] = num_sounding
+    return torch.from_numpy(classes)
 
 
 def split_labels(labels: Image) -> Tensor:

@@ -120,6 +120,8 @@ class ClipAugmentation:
             [1 - strength, 1 + strength]; 0 is off.
         pad_color: see ``ClipTransform``.
         image_format: see ``ClipTransform``.
+        stretch: (height, width) that pictures of any shape are resized to, in the place of
+            ``min_sizes`` and ``max_size``; None keeps the aspect.
     """
 
     min_sizes: tuple[int, ...] = (0,)
@@ -130,6 +132,7 @@ class ClipAugmentation:
     color_strength: float = 0.0
     pad_color: tuple[float, ...] = (0.0, 0.0, 0.0)
     image_format: str = "RGB"
+    stretch: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not self.min_sizes or min(self.min_sizes) < 0:
@@ -145,7 +148,7 @@ class ClipAugmentation:
             shortest = int(rng.integers(min(self.min_sizes), max(self.min_sizes) + 1))
         else:
             shortest = self.min_sizes[int(rng.integers(len(self.min_sizes)))]
-        size = resized_shape(height, width, shortest, self.max_size)
+        size = self.stretch or resized_shape(height, width, shortest, self.max_size)
         window = None
         if self.crop_size is not None:
             top, left = (

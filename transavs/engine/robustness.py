@@ -32,7 +32,13 @@ ORIGINAL = "original"
 TASK = "avs"
 ROBUSTNESS_FILE = "robustness.json"
 # Of each condition, in the flat results of a training.
-_SCORES_OF_CONDITION = ("M_J_nonempty", "M_F", "FPR")
+_SCORES_OF_CONDITION = (
+    "M_J_nonempty",
+    "M_F",
+    "class_mIoU_foreground",
+    "class_F_foreground",
+    "FPR",
+)
 
 
 def check_conditions(
@@ -78,6 +84,8 @@ def evaluate_conditions(
     check_front_end(cfg, conditions)
     mapper = AVSDatasetMapper(cfg, is_train=False)
     order = [record["clip_id"] for record in records]
+    # A data set's clips have the same classes, or none.
+    num_classes = max((record.get("pixel_classes", 0) for record in records), default=0)
     scores = {}
     for condition in conditions:
         logger.info("%d clips, condition %s", len(records), condition)
@@ -87,10 +95,19 @@ def evaluate_conditions(
             f_threshold_batch=cfg.TEST.F_THRESHOLD_BATCH,
             negative=condition in NEGATIVE_CONDITIONS,
             heard=heard_classes(records) if condition == ORIGINAL else None,
+            num_classes=num_classes,
+            longest_clip=longest_clip(records),
         )
         watch = condition == ORIGINAL
         scores[condition] = evaluate_loader(cfg, model, loader, evaluator, watch).get(TASK, {})
     return scores
+
+
+def longest_clip(records: Sequence[Record]) -> int:
+    """Returns the seconds of the longest clip of the records' data set, or else of the records."""
+    known = max((len(record["file_names"]) for record in records), default=0)
+    names = {record["dataset"] for record in records if "dataset" in record}
+    return max([known, *(MetadataCatalog.get(name).get("clip_seconds", 0) for name in names)])
 
 
 def heard_classes(records: Sequence[Record]) -> dict[str, list[list[str]]] | None:

@@ -1,4 +1,4 @@
-"""The evaluator of binary audio-visual segmentation (AVSBench S4 and MS3, and the demo set)."""
+"""The evaluator of audio-visual segmentation: AVSBench's S4, MS3 and AVSS, and the demo set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import Tensor
@@ -41,12 +41,15 @@ class AVSEvaluator(DatasetEvaluator):
         negative: bool = False,
         output_dir: str | os.PathLike[str] | None = None,
         heard: Mapping[str, Sequence[Sequence[str]]] | None = None,
+        num_classes: int = 0,
+        longest_clip: int = 0,
     ) -> None:
         """Initialises an evaluator without any clip.
 
         Args:
             dataset_name: a data set registered with detectron2's ``DatasetCatalog``. The order of
-                its clips decides which of them share a threshold in ``M_F``.
+                its clips decides which of them share a threshold in ``M_F``. Its metadata
+                ``pixel_classes`` and ``clip_seconds`` say the two last arguments, unless given.
             clip_order: the clip ids of all clips in order, in place of a registered name. Without
                 either the order is alphabetical.
             f_threshold_batch: number of consecutive clips that share a threshold in ``M_F``; the
@@ -58,6 +61,11 @@ class AVSEvaluator(DatasetEvaluator):
                 masks.
             heard: clip id -> names of the classes heard in each second; adds the entry
                 ``J_by_class``, see :func:`transavs.evaluation.scores_by_class`.
+            num_classes: classes of the data set's masks, with the background; 0 for binary masks.
+                Adds the scores of :func:`transavs.evaluation.class_scores`, if the model tells
+                classes as well.
+            longest_clip: seconds of the data set's longest clip, which the official AVSS script
+                pads all others to; read with ``num_classes``.
             output_dir: folder for ``frame_scores.json`` with the scores of every frame, written by
                 the main process. None: nothing is written.
         """
@@ -66,6 +74,9 @@ class AVSEvaluator(DatasetEvaluator):
             if clip_order is not None:
                 raise ValueError("expected dataset_name or clip_order, got both")
             clip_order = [record["clip_id"] for record in DatasetCatalog.get(dataset_name)]
+            metadata = MetadataCatalog.get(dataset_name)
+            num_classes = num_classes or len(metadata.get("pixel_classes", ()))
+            longest_clip = longest_clip or metadata.get("clip_seconds", 0)
         self._order: dict[str, int] | None = None
         if clip_order is not None:
             self._order = {clip_id: index for index, clip_id in enumerate(clip_order)}
@@ -73,6 +84,8 @@ class AVSEvaluator(DatasetEvaluator):
         self._empty_batch_f = empty_batch_f
         self._negative = negative
         self._heard = heard
+        self._num_classes = num_classes
+        self._longest_clip = longest_clip
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._clips: list[ClipScores] = []
 
@@ -86,16 +99,16 @@ class AVSEvaluator(DatasetEvaluator):
         """Adds clips to the evaluation.
 
         Args:
-            inputs: clip dicts of the evaluation mapper, with ``clip_id``, ``union_masks`` and
-                ``labelled``.
-            outputs: for each of them ``{"masks", "scores"}``; see
+            inputs: clip dicts of the evaluation mapper, with ``clip_id``, ``union_masks``,
+                ``labelled`` and perhaps ``class_maps``.
+            outputs: for each of them ``{"masks", "scores"}`` and perhaps ``class_maps``; see
                 :func:`transavs.evaluation.score_clip`.
 
         Raises:
             ValueError: outputs that do not fit their clips, or a clip that is not in the data set.
         """
         for clip, output in zip(inputs, outputs, strict=True):
-            scores = score_clip(clip, output, negative=self._negative)
+            scores = score_clip(clip, output, self._negative, self._num_classes, self._longest_clip)
             if self._order is not None and scores.clip_id not in self._order:
                 raise ValueError(
                     f"expected one of the {len(self._order)} clips of the data set, got "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from transavs.evaluation.class_counts import ClassCounts, count_classes
 from transavs.evaluation.metrics import f_curve, frame_jaccard
 
 
@@ -27,6 +28,8 @@ class ClipScores:
         false_share: float64 [F] in [0, 1], predicted foreground outside the ground truth as a
             share of all pixels.
         f_curve_sum: float64 [255], the sum of the F curves of the frames that are not empty.
+        regions: counts of two classes, the background and what sounds.
+        classes: counts of the data set's classes; None where data or model tell none.
     """
 
     clip_id: str
@@ -37,6 +40,8 @@ class ClipScores:
     predicted_share: np.ndarray
     false_share: np.ndarray
     f_curve_sum: np.ndarray
+    regions: ClassCounts
+    classes: ClassCounts | None = None
 
     @property
     def num_nonempty(self) -> int:
@@ -45,18 +50,27 @@ class ClipScores:
 
 
 def score_clip(
-    clip: Mapping[str, Any], output: Mapping[str, Tensor], negative: bool = False
+    clip: Mapping[str, Any],
+    output: Mapping[str, Tensor],
+    negative: bool = False,
+    num_classes: int = 0,
+    longest_clip: int = 0,
 ) -> ClipScores:
     """Returns the scores of one clip's labelled frames.
 
     Args:
         clip: the evaluation mapper's dict with ``clip_id`` (str), ``union_masks`` (bool
             [T, height, width]) and ``labelled`` (bool [T]); frames without a label are left out.
+            Of data with classes ``class_maps`` (integer [T, height, width], 0 the background).
         output: the model's dict with ``masks`` (bool [T, height, width], the binary decision: gives
             the Jaccard index and the shares) and ``scores`` (float [T, height, width] in [0, 1]:
-            gives the F-measure). The two need not be a threshold apart, hence both.
+            gives the F-measure). The two need not be a threshold apart, hence both. Of a model
+            with classes ``class_maps`` as above.
         negative: the sound was replaced by one that nothing in the picture makes. Then every
-            predicted pixel is false; Jaccard and F are still measured against ``union_masks``.
+            predicted pixel is false; all other scores are still those against the clip's masks.
+        num_classes: of the class maps, with the background; 0 leaves them out, as does a clip or an
+            output without any.
+        longest_clip: T of the data set's longest clip.
 
     Raises:
         ValueError: a missing key, or shapes or dtypes other than stated above.
@@ -84,6 +98,14 @@ def score_clip(
     curves = f_curve(scores, targets)
     is_empty = ~targets.flatten(1).any(dim=1)
     false_pixels = masks if negative else masks & ~targets
+    classes = None
+    if num_classes and "class_maps" in clip and "class_maps" in output:
+        predicted, truth = (
+            _item(each, "class_maps", clip_id).to(scores.device)[frame_index.to(scores.device)]
+            for each in (output, clip)
+        )
+        padded_frames = max(longest_clip - len(labelled), 0)
+        classes = count_classes(predicted, truth, num_classes, padded_frames)
     return ClipScores(
         clip_id=clip_id,
         frame_index=_to_numpy(frame_index),
@@ -93,6 +115,8 @@ def score_clip(
         predicted_share=_to_numpy(masks.flatten(1).double().mean(dim=1)),
         false_share=_to_numpy(false_pixels.flatten(1).double().mean(dim=1)),
         f_curve_sum=_to_numpy(curves[~is_empty].sum(dim=0)),
+        regions=count_classes(masks.long(), targets.long(), num_classes=2),
+        classes=classes,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -26,6 +26,8 @@ BY_CLASS = "by_class"
 _OTHER_PARTS = (REFERENCES, ROBUSTNESS, BY_CLASS)
 _SIMPLE_REFERENCES = (("mark every object", "every_object"), ("mark nothing", "nothing"))
 _HEADERS = ("data set", "sound", "M_J", "M_J non-empty", "M_F", "false pixels %", "false frames %")
+# Further columns, of those scores that any row has: pixels counted over the data set, and classes.
+_FURTHER_COLUMNS = ("dataset_mIoU", "dataset_F", "class_mIoU", "class_F")
 
 
 def read_results(path: str | os.PathLike[str]) -> Results:
@@ -64,17 +66,20 @@ def reference_models(results: Mapping[str, Any], dataset: str) -> dict[str, Mapp
 def format_table(results: Results) -> str:
     """Returns the results for people: a line a data set and condition, and the summaries below."""
     rows: list[list[str]] = []
+    every = [scores for name in dataset_names(results) for scores in results[name].values()]
+    further = [key for key in _FURTHER_COLUMNS if any(key in scores for scores in every)]
     for name in dataset_names(results):
         for condition, scores in results[name].items():
-            rows.append(_row(name, condition, scores))
+            rows.append(_row(name, condition, scores, further))
         references = results.get(REFERENCES, {}).get(name, {})
         for other, scores in reference_models(results, name).items():
-            rows.append(_row(name, f"({other})", scores))
+            rows.append(_row(name, f"({other})", scores, further))
         for label, key in _SIMPLE_REFERENCES:
             if key in references:
                 cells = [_cell(references, k) for k in (key, f"{key}_nonempty")]
-                rows.append([name, f"({label})", *cells, "", "", ""])
-    table = tabulate(rows, _HEADERS, disable_numparse=True, stralign="right")
+                rows.append([name, f"({label})", *cells, "", "", "", *("" for _ in further)])
+    headers = [*_HEADERS, *(key.replace("_", " ") for key in further)]
+    table = tabulate(rows, headers, disable_numparse=True, stralign="right")
     summaries = [
         _summary_line(name, summary) for name, summary in results.get(ROBUSTNESS, {}).items()
     ]
@@ -97,10 +102,13 @@ def _summary_line(name: str, summary: Mapping[str, Any]) -> str:
     )
 
 
-def _row(name: str, sound: str, scores: Mapping[str, float | None]) -> list[str]:
+def _row(
+    name: str, sound: str, scores: Mapping[str, float | None], further: Sequence[str]
+) -> list[str]:
     cells = [_cell(scores, key) for key in ("M_J", "M_J_nonempty", "M_F")]
     cells.append(_cell(scores, "FPR", factor=100, digits=2))
-    return [name, sound, *cells, _cell(scores, "frames_with_false_pixels")]
+    cells.append(_cell(scores, "frames_with_false_pixels"))
+    return [name, sound, *cells, *(_cell(scores, key) for key in further)]
 
 
 def _cell(scores: Mapping[str, float | None], key: str, factor: float = 1, digits: int = 1) -> str:

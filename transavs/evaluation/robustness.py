@@ -15,6 +15,10 @@ which would count a model's rightful silence under a false sound as agreement wi
 Where no frame is empty, as in S4, it is the official number. F is the official ``M_F``, in which a
 group of clips without any foreground counts as 0 whatever the model does. It never falls to 0 under
 a false sound: the lowest of its thresholds marks every pixel of any answer.
+
+Where data and model tell classes, as in AVSS, J and F are ``class_mIoU_foreground`` and
+``class_F_foreground`` instead, the means over the classes without the background: under a false
+sound the background would only tell how much of the picture it fills.
 """
 
 from __future__ import annotations
@@ -26,8 +30,9 @@ from typing import Any
 import numpy as np
 
 ORIGINAL = "original"
-_JACCARD = "M_J_nonempty"
-_F_MEASURE = "M_F"
+# Jaccard and F-measure of the summary, with classes and without.
+_BY_CLASS = ("class_mIoU_foreground", "class_F_foreground")
+_BINARY = ("M_J_nonempty", "M_F")
 _FALSE_SHARE = "FPR"
 
 Scores = Mapping[str, float | None]
@@ -55,12 +60,13 @@ def summarize_robustness(scores: Mapping[str, Scores], negatives: Sequence[str])
         raise ValueError(f"the condition {ORIGINAL!r} was not evaluated")
     if not present:
         raise ValueError(f"no negative condition was evaluated (one of {', '.join(negatives)})")
-    j_pos, f_pos = (_number(scores[ORIGINAL], key) for key in (_JACCARD, _F_MEASURE))
+    keys = _BY_CLASS if _BY_CLASS[0] in scores[ORIGINAL] else _BINARY
+    j_pos, f_pos = (_number(scores[ORIGINAL], key) for key in keys)
     if math.isnan(j_pos):
         raise ValueError("nothing sounds in any frame under the original sound")
     conditions = {}
     for name in present:
-        j, f = (_number(scores[name], key) for key in (_JACCARD, _F_MEASURE))
+        j, f = (_number(scores[name], key) for key in keys)
         conditions[name] = {
             "J": j,
             "F": f,

@@ -7,6 +7,12 @@ from typing import Literal
 
 import numpy as np
 
+from transavs.evaluation.class_counts import (
+    ClassCounts,
+    mean_over_dataset,
+    mean_over_frames,
+    pool,
+)
 from transavs.evaluation.clip_scores import ClipScores
 
 EmptyBatchF = Literal["zero", "skip"]
@@ -50,7 +56,12 @@ def summarize(
         ``clips``, ``frames``, ``frames_empty``: counts of clips with a label, of labelled frames
         and of those with an empty ground truth.
 
-        A mean over nothing is NaN.
+        ``dataset_mIoU``, ``dataset_F``, ``dataset_JF``: percent, see :func:`dataset_scores`, of the
+        two classes background and sounding.
+
+        Where every clip has class maps also those of :func:`class_scores`.
+
+        A mean over nothing is NaN. ``docs/metrics.md`` has the formulas.
 
     Raises:
         ValueError: ``f_threshold_batch`` or ``empty_batch_f`` is out of its range.
@@ -60,7 +71,7 @@ def summarize(
     jaccard = _joined([clip.jaccard for clip in labelled])
     is_empty = _joined([clip.is_empty for clip in labelled]).astype(bool)
     false_share = _joined([clip.false_share for clip in labelled])
-    return {
+    scores = {
         "M_J": 100 * _mean(jaccard),
         "M_J_nonempty": 100 * _mean(jaccard[~is_empty]),
         "M_F": 100 * _grouped_f(labelled, f_threshold_batch, empty_batch_f),
@@ -71,6 +82,66 @@ def summarize(
         "frames": int(jaccard.size),
         "frames_empty": int(is_empty.sum()),
     }
+    if labelled:
+        scores |= dataset_scores([clip.regions for clip in labelled])
+        classes = [clip.classes for clip in labelled if clip.classes is not None]
+        if len(classes) == len(labelled):
+            scores |= class_scores(classes)
+    return scores
+
+
+def dataset_scores(counts: Sequence[ClassCounts]) -> dict[str, float]:
+    """Returns the scores of the family that counts pixels over all frames of a data set.
+
+    As CAVP, CPM and DDESeg print them: every class is divided once, and the mean is over the
+    classes that occur, the background among them. Not to be compared with scores of single frames.
+
+    Args:
+        counts: of the clips, at least one.
+
+    Returns:
+        ``dataset_mIoU`` (their "mIoU" or "J"), ``dataset_F`` (their "F", beta^2 = 0.3) and
+        ``dataset_JF`` (their "J&F"), the mean of the two; percent.
+    """
+    iou, f = mean_over_dataset(pool(counts))
+    return {"dataset_mIoU": iou, "dataset_F": f, "dataset_JF": (iou + f) / 2}
+
+
+def class_scores(counts: Sequence[ClassCounts]) -> dict[str, float]:
+    """Returns the scores of a data set with classes, those of AVSBench's AVSS and corrected ones.
+
+    Args:
+        counts: of the clips, at least one.
+
+    Returns:
+        In percent, mIoU and F over frames (see :func:`mean_over_frames`) of
+
+        ``class_mIoU``, ``class_F``: the classes that occur, the background among them;
+        ``class_mIoU_foreground``, ``class_F_foreground``: the same without the background;
+        ``class_mIoU_unpadded``, ``class_F_unpadded``: all classes, a class that never occurs
+        counting 0: what COMBO and VCT print;
+        ``class_mIoU_official``, ``class_F_official``: likewise, with the frames that the official
+        script (and AVSegFormer) pads clips with;
+        ``class_mIoU_official_no_last``, ``class_F_official_no_last``: its "without background",
+        which drops the last class and not the background;
+
+        over the data set ``class_dataset_mIoU``, ``class_dataset_F`` and ``class_dataset_JF``, as
+        :func:`dataset_scores`; and ``classes_seen``, the number of classes that occur.
+    """
+    total = pool(counts)
+    last = len(total.frames) - 1
+    pairs = {
+        "": mean_over_frames(total),
+        "_foreground": mean_over_frames(total, drop=0),
+        "_unpadded": mean_over_frames(total, unseen="zero"),
+        "_official": mean_over_frames(total, padded=True, unseen="zero"),
+        "_official_no_last": mean_over_frames(total, padded=True, unseen="zero", drop=last),
+    }
+    scores: dict[str, float] = {}
+    for suffix, (iou, f) in pairs.items():
+        scores |= {f"class_mIoU{suffix}": iou, f"class_F{suffix}": f}
+    over_dataset = {f"class_{name}": value for name, value in dataset_scores(counts).items()}
+    return {**scores, **over_dataset, "classes_seen": int(total.seen.sum())}
 
 
 def check_f_protocol(f_threshold_batch: int, empty_batch_f: str) -> None:

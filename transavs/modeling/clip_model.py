@@ -18,6 +18,9 @@ from transavs.structures import FrameTargets
 class ClipModel(nn.Module, ABC):
     """A meta-architecture that takes clips and segments what sounds in them.
 
+    Clips of a batch may differ in their number of frames: these are joined, never padded, so that
+    no loss, attention or norm meets a frame that is not there.
+
     Args:
         backbone: frames -> features.
         pixel_mean: per channel, in the order of the frames.
@@ -74,7 +77,9 @@ class ClipModel(nn.Module, ABC):
 
         Returns:
             In training a dict of weighted losses. In evaluation, for each clip,
-            ``{"masks": bool [F, height, width], "scores": float32 [F, height, width]}``.
+            ``{"masks": bool [F, height, width], "scores": float32 [F, height, width]}``, and of a
+            model that tells several classes ``"class_maps"`` int64 ``[F, height, width]``: 0 where
+            ``masks`` is False, else 1 + the class.
         """
         check_clips(clips, self.training)
         if not self.training and len({clip["frames"].shape[-2:] for clip in clips}) > 1:

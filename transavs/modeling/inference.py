@@ -1,4 +1,7 @@
-"""From queries to the masks of a frame: TransAVS (arXiv 2305.07223), Eq. (14) and (15)."""
+"""From queries to the masks of a frame: TransAVS (arXiv 2305.07223), Eq. (14) and (15).
+
+Of a rule, ``..._masks`` tells which pixels are foreground, ``..._classes`` of which class.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,35 @@ def argmax_masks(
     return mask, score
 
 
+def argmax_classes(class_logits: Tensor, mask_logits: Tensor, num_sounding: int) -> Tensor:
+    """The class that each pixel has by the rule of :func:`argmax_masks`, int64 ``[H, W]``.
+
+    It is the winner's class c_i in [0, num_sounding); where no sounding query wins it is 0. Whether
+    the pixel is foreground at all is the business of :func:`argmax_masks`.
+
+    Args:
+        class_logits: ``[Q, K + 1]``.
+        mask_logits: ``[Q, H, W]``.
+        num_sounding: the first of the K classes that sound.
+    """
+    if len(class_logits) == 0:
+        return mask_logits.new_zeros(mask_logits.shape[-2:], dtype=torch.int64)
+    confidence, category = class_logits.float().softmax(-1)[:, :-1].max(-1)
+    winner = (confidence[:, None, None] * mask_logits.float().sigmoid()).argmax(0)
+    classes = category[winner]
+    return torch.where(classes < num_sounding, classes, 0)
+
+
+def semantic_sum_classes(class_logits: Tensor, mask_logits: Tensor, num_sounding: int) -> Tensor:
+    """The sounding class with the largest sum of ``p m`` at each pixel, int64 ``[H, W]``.
+
+    Args as :func:`argmax_classes`.
+    """
+    classes = class_logits.float().softmax(-1)[:, :num_sounding]
+    sums = torch.einsum("qc,qhw->chw", classes, mask_logits.float().sigmoid())
+    return sums.argmax(0)
+
+
 def competing_queries(class_logits: Tensor) -> Tensor:
     """Which queries take part in :func:`argmax_masks`: bool ``[..., Q]`` of ``[..., Q, K + 1]``."""
     return class_logits.argmax(-1) != class_logits.shape[-1] - 1
@@ -53,8 +85,8 @@ def semantic_sum_masks(
     """Mask2Former's semantic rule for one frame: score = sum over all queries of ``p m``.
 
     Args and returns as :func:`argmax_masks`; p is the probability of the sounding classes, and the
-    sum is cut at 1. A pixel is foreground when its score is above ``threshold``, or, where the
-    background is a class, above the background's sum.
+    sum is cut at 1. A pixel is foreground when its score is above ``threshold``; where the
+    background is a class, when the sum of one sounding class is above the background's.
     """
     classes = class_logits.float().softmax(-1)[:, :-1]
     if num_sounding is None:
@@ -63,8 +95,9 @@ def semantic_sum_masks(
     score = torch.einsum("q,qhw->hw", classes[:, :num_sounding].sum(1), probs)
     if num_sounding == classes.shape[1]:
         return score.clamp(max=1) > threshold, score.clamp(max=1)
+    largest = torch.einsum("qc,qhw->chw", classes[:, :num_sounding], probs).amax(0)
     background = torch.einsum("q,qhw->hw", classes[:, num_sounding:].sum(1), probs)
-    return score > background, score.clamp(max=1)
+    return largest > background, score.clamp(max=1)
 
 
 def resize_logits(

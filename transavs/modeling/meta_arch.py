@@ -21,9 +21,11 @@ from transavs.losses import (
 )
 from transavs.modeling.clip_model import ClipModel
 from transavs.modeling.inference import (
+    argmax_classes,
     argmax_masks,
     competing_queries,
     resize_logits,
+    semantic_sum_classes,
     semantic_sum_masks,
 )
 from transavs.modeling.pixel_decoder import build_pixel_decoder
@@ -207,21 +209,34 @@ class TransAVS(ClipModel):
         frame = 0
         for clip, size in zip(clips, sizes, strict=True):
             wanted = (int(clip.get("height", size[0])), int(clip.get("width", size[1])))
-            masks, scores = [], []
+            masks, scores, classes = [], [], []
             for _ in range(len(clip["frames"])):
                 class_logits, mask_logits = output.class_logits[frame], output.mask_logits[frame]
                 if self.inference_rule == "argmax":
                     # Only the few sounding queries are brought to full size.
                     kept = competing_queries(class_logits)
                     class_logits, mask_logits = class_logits[kept], mask_logits[kept]
-                rule = argmax_masks if self.inference_rule == "argmax" else semantic_sum_masks
+                rule, class_rule = _RULES[self.inference_rule]
                 logits = resize_logits(mask_logits, padded, size, wanted)
                 mask, score = rule(class_logits, logits, self.mask_threshold, self.num_sounding)
                 masks.append(mask)
                 scores.append(score)
+                if self.num_sounding > 1:
+                    found = class_rule(class_logits, logits, self.num_sounding)
+                    classes.append(torch.where(mask, found + 1, 0))
                 frame += 1
-            results.append({"masks": torch.stack(masks), "scores": torch.stack(scores)})
+            result = {"masks": torch.stack(masks), "scores": torch.stack(scores)}
+            if classes:
+                result["class_maps"] = torch.stack(classes)
+            results.append(result)
         return results
+
+
+# INFERENCE.RULE -> which pixels are foreground, and of which class.
+_RULES = {
+    "argmax": (argmax_masks, argmax_classes),
+    "semantic_sum": (semantic_sum_masks, semantic_sum_classes),
+}
 
 
 def _num_classes(cfg: CfgNode) -> int:

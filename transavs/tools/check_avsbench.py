@@ -8,10 +8,13 @@ there was nothing to check.
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,13 +24,14 @@ from transavs.audio import load_waveform
 from transavs.data.audio_files import read_pickle_examples
 from transavs.data.avsbench import Record, load_avsbench, read_csv, subset_folder
 from transavs.data.avsbench_spec import REGISTERED_SUBSETS, SubsetSpec
+from transavs.data.class_maps import read_class_map
 from transavs.data.image_files import (
     Image,
     check_same_size,
     read_frame,
     read_label_map,
     read_mask,
-    read_png_size,
+    read_picture_size,
 )
 from transavs.utils.progress import progress_bar
 
@@ -59,12 +63,61 @@ def main(argv: Sequence[str] | None = None) -> int:
         return NOTHING_CHECKED
     found = [spec for spec in known if os.path.isdir(subset_folder(spec, root))]
     if not found:
-        expected = ", ".join(os.path.join(spec.root_folder, spec.folder) for spec in known)
+        expected = ", ".join(
+            dict.fromkeys(os.path.join(spec.root_folder, spec.folder) for spec in known)
+        )
         print(f"error: no subset under {root}: expected one of {expected}", file=sys.stderr)
         return NOTHING_CHECKED
-    count = sum(_report_subset(spec, root, arguments.full) for spec in found)
+    absent = _absent_forms(found, root)
+    for spec in absent:
+        print(f"{spec.title}: no such masks; not checked")
+    count = sum(_report_subset(spec, root, arguments.full) for spec in found if spec not in absent)
     print(f"{count} problems found" if count else "no problem found")
     return PROBLEMS if count else ALL_WELL
+
+
+def _absent_forms(found: Sequence[SubsetSpec], root: str) -> list[SubsetSpec]:
+    """Returns the subsets without any mask, where masks of another form are in the same folder."""
+
+    def has_masks(spec: SubsetSpec) -> bool:
+        for split in spec.split_names:
+            with _noting([]):
+                records = load_avsbench(spec, root, split, check_files=False)
+                names = (name for record in records for name in record["mask_file_names"] if name)
+                if any(map(os.path.exists, names)):
+                    return True
+        return False
+
+    absent = []
+    for spec in found:
+        folder = subset_folder(spec, root)
+        others = [
+            each for each in found if each is not spec and subset_folder(each, root) == folder
+        ]
+        if others and not has_masks(spec) and any(map(has_masks, others)):
+            absent.append(spec)
+    return absent
+
+
+def _class_index_problems(spec: SubsetSpec, root: str) -> list[str]:
+    """Returns a line if the file of class names, where there is one, lists others than ours."""
+    path = os.path.join(subset_folder(spec, root), spec.class_index_name or "")
+    if spec.class_index_name is None or not os.path.exists(path):
+        return []
+    try:
+        with open(path, encoding="utf-8") as file:
+            names = list(json.load(file))
+    except (OSError, ValueError, TypeError) as error:
+        return [f"{path} is no readable JSON ({error})"]
+    for label, (expected, got) in enumerate(
+        itertools.zip_longest(spec.pixel_classes, names, fillvalue="nothing")
+    ):
+        if expected != got:
+            return [
+                f"{path}: expected {len(spec.pixel_classes)} classes with {expected!r} at place "
+                f"{label}, got {len(names)} with {got!r} there"
+            ]
+    return []
 
 
 def _report_subset(spec: SubsetSpec, root: str, full: bool) -> int:
@@ -76,6 +129,9 @@ def _report_subset(spec: SubsetSpec, root: str, full: bool) -> int:
         print(f"  problem: {error}")
         return 1
     count = 0
+    for problem in _class_index_problems(spec, root):
+        print(f"    problem: {problem}")
+        count += 1
     for split in spec.splits:
         problems: list[str] = []
         records: list[Record] = []
@@ -128,7 +184,7 @@ def check_record(record: Record, full: bool) -> list[str]:
         with _noting(problems):
             if full:
                 decoded[path] = read_picture(path)
-            this_size = decoded[path].shape[:2] if full else read_png_size(path)
+            this_size = decoded[path].shape[:2] if full else read_picture_size(path)
             size = size or this_size
             check_same_size(path, this_size, size, f"the clip (see {record['file_names'][0]})")
     if full:
@@ -150,9 +206,15 @@ def _pictures(record: Record) -> Iterator[tuple[Callable[[str], Any], str]]:
         yield read_frame, path
     for path in record["mask_file_names"]:
         if path is not None:
-            yield read_mask, path
+            yield partial(_read_any_mask, record), path
     for path in record.get("object_mask_file_names", ()):
         yield read_label_map, path
+
+
+def _read_any_mask(record: Record, path: str) -> Image:
+    if "mask_form" in record:
+        return read_class_map(path, record["mask_form"], record["pixel_classes"])
+    return read_mask(path)
 
 
 def _compare_masks_with_objects(record: Record, decoded: dict[str, Image]) -> Iterator[str]:

@@ -1,0 +1,93 @@
+"""Class maps from ids and from colours: equal classes, and pixels without a class."""
+
+from pathlib import Path
+
+import avsbench_trees as trees
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from transavs.data.class_maps import read_class_map, voc_palette
+
+
+def write(path: Path, image: np.ndarray) -> str:
+    trees.write_image(path, image)
+    return str(path)
+
+
+def test_palette() -> None:
+    palette = voc_palette(71)
+    # Out of the published table.
+    expected = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 8: (64, 0, 0), 31: (192, 192, 128)}
+    expected |= {32: (0, 0, 64), 56: (64, 64, 64), 63: (192, 192, 192), 64: (32, 0, 0)}
+    expected |= {65: (160, 0, 0), 70: (32, 128, 128)}
+    assert {label: tuple(map(int, palette[label])) for label in expected} == expected
+    assert len({tuple(color) for color in palette.tolist()}) == 71
+
+
+def test_ids_and_colors_agree(tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 71, (9, 40), dtype=np.uint8)
+    ids.ravel()[:71] = np.arange(71)
+    colors = voc_palette(71)[ids]
+    for form, image in (("class_ids", ids), ("class_colors", colors[..., ::-1])):
+        read = read_class_map(write(tmp_path / f"{form}.png", image), form, 71)
+        assert read.dtype == np.uint8 and (read == ids).all()
+
+
+def test_palette_pictures(tmp_path: Path) -> None:
+    """Writers may store a map as indices into a palette: the index is the id, the entry the
+    colour."""
+    ids = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    picture = PIL.Image.fromarray(ids, mode="P")
+    picture.putpalette(voc_palette(256).tobytes())
+    path = tmp_path / "map.png"
+    picture.save(path)
+    for form in ("class_ids", "class_colors"):
+        assert (read_class_map(str(path), form, 71) == ids).all()
+
+
+def test_unknown_color_names_file_and_place(tmp_path: Path) -> None:
+    colors = trees.colored(trees.class_map((17, 41), 2, 5))
+    colors[3, 4] = colors[3, 5] = (9, 8, 7)
+    path = write(tmp_path / "map.png", colors)
+    message = r"map.png: the colour \(7, 8, 9\) at row 3, column 4 is none of the 71 .*\(2 such"
+    with pytest.raises(ValueError, match=message):
+        read_class_map(path, "class_colors", 71)
+    # A colour of the palette, but of no class of the data set.
+    path = write(tmp_path / "other.png", np.full((2, 2, 3), (128, 128, 160), np.uint8))
+    with pytest.raises(ValueError, match=r"other.png: the colour \(160, 128, 128\)"):
+        read_class_map(path, "class_colors", 71)
+
+
+def test_unknown_id_names_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "map.png", np.array([[0, 71], [255, 255]], np.uint8))
+    message = "map.png: expected class ids from 0 to 70, got 71, 255 in 3 pixels"
+    with pytest.raises(ValueError, match=message):
+        read_class_map(path, "class_ids", 71)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3), (2, 2)], ids=["colour", "16 bit"])
+def test_ids_of_another_kind(tmp_path: Path, shape: tuple) -> None:
+    kind = np.uint8 if len(shape) == 3 else np.uint16
+    path = write(tmp_path / "map.png", np.zeros(shape, kind))
+    with pytest.raises(ValueError, match="map.png: expected a map of class ids.*'rgb'"):
+        read_class_map(path, "class_ids", 71)
+
+
+@pytest.mark.parametrize("form", ["class_ids", "class_colors"])
+def test_broken_files(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "map.png"
+    with pytest.raises(FileNotFoundError, match="no .*map.png; restore"):
+        read_class_map(str(path), form, 71)
+    noise = np.random.default_rng(0).integers(0, 71, (40, 40), dtype=np.uint8)
+    data = cv2.imencode(".png", noise)[1].tobytes()
+    for damaged in (b"", data[: len(data) // 2], b"<html>"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="map.png is"):
+            read_class_map(str(path), form, 71)
+
+
+def test_unknown_form(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="class_ids, class_colors, got 'binary'"):
+        read_class_map(str(tmp_path / "map.png"), "binary", 71)
