@@ -106,6 +106,7 @@ COMMANDS = {
     "transavs-eval-robustness": "eval_robustness",
     "transavs-ablation": "ablation",
     "transavs-visualize": "visualize",
+    "transavs-demo": "demo",
     "transavs-prepare-demo": "prepare_demo",
     "transavs-demo-report": "demo_report",
     "transavs-check-avsbench": "check_avsbench",
