@@ -227,6 +227,29 @@ class TestErrors:
         with pytest.raises(ValueError, match="cannot read .*film.mp4 as a film"):
             FilmFile(tmp_path / "film.mp4")
 
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n{}\n#EXT-X-ENDLIST\n"),
+            ("list.ffconcat", "ffconcat version 1.0\nfile {}\n"),
+        ],
+    )
+    def test_lists_of_other_files(self, tmp_path, name, content):
+        """A page must not show one user's film to another who names it."""
+        other = write_film(tmp_path / "other.ts", 1.0)
+        path = tmp_path / name
+        path.write_text(content.format(other.name))
+        with av.open(str(path)) as readable:
+            assert readable.streams.video  # FFmpeg by itself would
+        with pytest.raises(ValueError, match="as a film"):
+            FilmFile(path)
+
+    def test_a_name_that_looks_like_an_address(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        path = write_film(tmp_path / "film.mkv", 0.2)
+        path.rename("concat:a|b.mkv")
+        assert FilmFile("concat:a|b.mkv").width == 64
+
     def test_the_beginning_of_a_film(self, tmp_path):
         path = write_film(tmp_path / "film.mp4", 1.0)
         path.write_bytes(path.read_bytes()[:-200])

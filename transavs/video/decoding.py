@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Iterator
@@ -20,6 +21,11 @@ logger = logging.getLogger(__name__)
 
 # Microseconds, the unit of a container's own times.
 _CONTAINER_UNIT = 1_000_000
+# Lists of other files or addresses, and devices.
+_REFERRING_FORMATS = frozenset(
+    "hls applehttp concat dash imf sdp rtp rtsp sap webm_dash_manifest vobsub lavfi "
+    "v4l2 video4linux2 alsa oss x11grab fbdev kmsgrab jack".split()
+)
 # A file whose packets fail this often in a row ends there.
 _MOST_FAILURES = 200
 # Timestamps of sound are rounded to milliseconds in some containers; what deviates by more than
@@ -32,6 +38,8 @@ _SUBSTITUTE_RATE_HZ = 48_000
 def open_container(path: Path) -> Any:
     """Returns an opened film or sound file.
 
+    Playlists and the like, which refer to other files or addresses, are not read.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: FFmpeg cannot read it.
@@ -41,12 +49,20 @@ def open_container(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"expected a film, but {path} is no file")
     try:
-        return av.open(str(path))
+        # Absolute, so that no name is taken for an address such as "concat:a|b".
+        return av.open(str(path.resolve()), options=_allowed())
     except FFmpegError as error:
         raise ValueError(
             f"cannot read {path} as a film ({error.strerror}): expected a file that FFmpeg reads, "
             "such as .mp4, .mov, .mkv, .webm or .avi, and whole: export or fetch it again"
         ) from error
+
+
+@functools.cache
+def _allowed() -> dict[str, str]:
+    """Options that keep FFmpeg inside the one file: somebody else may have sent it."""
+    formats = ",".join(sorted(av.formats_available - _REFERRING_FORMATS))
+    return {"protocol_whitelist": "file", "format_whitelist": formats}
 
 
 def container_start(container: Any) -> float:
