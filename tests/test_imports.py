@@ -24,6 +24,7 @@ LEVELS = {
     "losses": 2,
     "evaluation": 2,
     "visualization": 2,
+    "video": 2,
     "modeling": 3,
     "engine": 4,
     "tools": 5,

@@ -71,7 +71,7 @@ def collect_findings() -> list[Finding]:
     """Returns the whole report, required packages first."""
     findings = [_python()]
     findings += [_package(*package) for package in REQUIRED_PACKAGES]
-    findings += [_accelerator(), *_datasets(), _vggish_weights(), *_demo_extras()]
+    findings += [_accelerator(), *_datasets(), _vggish_weights(), *_demo_extras(), _video_extra()]
     return findings
 
 
@@ -193,6 +193,19 @@ def _demo_extras() -> list[Finding]:
     else:
         findings.append(Finding("Debian packages", "found", f"by {', '.join(commands)}"))
     return findings
+
+
+def _video_extra() -> Finding:
+    """PyAV, and whether the FFmpeg that it brings encodes H.264."""
+    if importlib.util.find_spec("av") is None:
+        return Finding("av", "absent", "pip install av (extra 'video'): no films without it")
+    try:
+        av = importlib.import_module("av")
+        encoder = "with libx264" if "libx264" in av.codecs_available else "without libx264"
+        return Finding("av", "found", f"{av.__version__} {encoder}, for films")
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return Finding("av", "absent", f"cannot be imported ({reason}); pip install av")
 
 
 if __name__ == "__main__":

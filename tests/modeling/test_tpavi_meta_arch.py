@@ -10,9 +10,9 @@ from torch import nn
 
 from transavs.config import setup_cfg
 from transavs.engine import build_optimizer
+from transavs.engine.trained_model import ask
 from transavs.modeling import TPAVI
 from transavs.modeling.tpavi import ResidualUnit
-from transavs.tools.trained_model import ask
 
 TINY = ("MODEL.META_ARCHITECTURE", "TPAVI", "MODEL.TPAVI.CHANNELS", 8)
 AVM = ("MODEL.TPAVI.AVM_WEIGHT", 0.5)

@@ -13,11 +13,11 @@ from listening_model import LOUD_JACCARD, MARKED_PIXELS, OBJECT_PIXELS
 from PIL import Image
 
 from transavs.data import AVSDatasetMapper, load_records, with_condition
+from transavs.engine.trained_model import ask, load_trained_model
 from transavs.tools.clip_story import Hearing, StoryTeller, choose_clips
 from transavs.tools.command_line import read_cfg
 from transavs.tools.demo_report import main
 from transavs.tools.report_page import number, scores_section, seconds_in_words
-from transavs.tools.trained_model import ask, load_trained_model
 
 RESULTS = {
     "demo_ms3_test": {

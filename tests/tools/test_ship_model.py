@@ -11,8 +11,8 @@ from detectron2.modeling import build_model
 
 from transavs.config import setup_cfg
 from transavs.engine.shipped import read_notes
+from transavs.engine.trained_model import load_trained_model
 from transavs.tools.ship_model import main
-from transavs.tools.trained_model import load_trained_model
 from transavs.utils import package_files
 from transavs.version import __version__
 

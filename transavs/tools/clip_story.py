@@ -13,8 +13,8 @@ from torch import nn
 from transavs.data.avsbench import Record, dataset_root, subset_folder
 from transavs.data.image_files import read_label_map
 from transavs.data.objects_file import ObjectsFile
+from transavs.engine.trained_model import ClipAnswer, FrameQueries, ask
 from transavs.evaluation import score_clip
-from transavs.tools.trained_model import ClipAnswer, FrameQueries, ask
 from transavs.visualization import draw_clip
 from transavs.visualization.overlay import Image
 

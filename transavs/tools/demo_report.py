@@ -14,11 +14,11 @@ from detectron2.data import MetadataCatalog
 from matplotlib.figure import Figure
 
 from transavs.data import AVSDatasetMapper, load_records, with_condition
+from transavs.engine.trained_model import load_trained_model
 from transavs.evaluation import read_results
 from transavs.tools import report_page
 from transavs.tools.clip_story import StoryTeller, choose_clips
 from transavs.tools.command_line import command, read_cfg, start_logging, write_text
-from transavs.tools.trained_model import load_trained_model
 from transavs.tools.visualize import check_cell_width, file_stem, save_picture
 from transavs.utils.progress import progress_bar
 from transavs.visualization import draw_run_curves, draw_score_histogram, read_metrics

@@ -14,6 +14,7 @@ from transavs.config_checks import check_front_end
 from transavs.data import CONDITIONS, load_records
 from transavs.data.avsbench import Record
 from transavs.engine.robustness import ORIGINAL, add_summary, check_conditions, evaluate_conditions
+from transavs.engine.trained_model import load_trained_model
 from transavs.evaluation import format_table, read_results, reference_scores, write_results
 from transavs.evaluation.results_file import BY_CLASS, REFERENCES, Results
 from transavs.tools.command_line import (
@@ -23,7 +24,6 @@ from transavs.tools.command_line import (
     split_names,
     start_logging,
 )
-from transavs.tools.trained_model import load_trained_model
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_backbone
 
 from transavs.engine.shipped import pack_trained_parts
+from transavs.engine.trained_model import load_trained_model
 from transavs.evaluation import read_results
 from transavs.tools.command_line import check_output_folder, command, read_cfg, start_logging
-from transavs.tools.trained_model import load_trained_model
 from transavs.utils.fingerprint import fingerprint
 from transavs.utils.whole_files import write_bytes
 from transavs.version import __version__

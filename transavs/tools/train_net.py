@@ -18,9 +18,9 @@ from transavs.audio import AUDIO_ENCODER_REGISTRY
 from transavs.data import load_records
 from transavs.engine import SafeCheckpointer, Trainer, check_precision
 from transavs.engine.robustness import check_conditions
+from transavs.engine.trained_model import check_device
 from transavs.modeling import PIXEL_DECODER_REGISTRY
 from transavs.tools.command_line import check_output_folder, command, read_cfg
-from transavs.tools.trained_model import check_device
 from transavs.utils.package_files import find_config
 
 logger = logging.getLogger(__name__)

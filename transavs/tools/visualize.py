@@ -15,8 +15,8 @@ from PIL import Image
 
 from transavs.data import CONDITIONS, AVSDatasetMapper, load_records, with_condition
 from transavs.data.avsbench import Record
+from transavs.engine.trained_model import ask, load_trained_model
 from transavs.tools.command_line import command, read_cfg, split_names, start_logging
-from transavs.tools.trained_model import ask, load_trained_model
 from transavs.utils.progress import progress_bar
 from transavs.visualization import draw_clip, draw_under_sounds
 

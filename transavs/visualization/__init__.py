@@ -7,6 +7,8 @@ and the model answers with.
 from transavs.visualization.ablation_plot import AblationPanel, AblationRow, draw_ablation
 from transavs.visualization.clip_picture import ROWS, draw_clip
 from transavs.visualization.curves import draw_run_curves, draw_score_histogram, read_metrics
+from transavs.visualization.film_overlay import paint_masks, track_color
+from transavs.visualization.film_strip import FilmStrip, strip_height
 from transavs.visualization.overlay import (
     PREDICTION_COLOR,
     QUERY_COLORS,
@@ -24,6 +26,7 @@ __all__ = [
     "TRUTH_COLOR",
     "AblationPanel",
     "AblationRow",
+    "FilmStrip",
     "draw_ablation",
     "draw_clip",
     "draw_log_mel",
@@ -31,6 +34,9 @@ __all__ = [
     "draw_score_histogram",
     "draw_under_sounds",
     "overlay_masks",
+    "paint_masks",
     "read_metrics",
     "score_heat_map",
+    "strip_height",
+    "track_color",
 ]

@@ -10,9 +10,9 @@ from torch import Tensor
 from transavs.audio import SILENCE_LOG_MEL
 from transavs.visualization.overlay import Image
 
-_COLORS = "magma"
+LOG_MEL_COLORS = "magma"
 # The loudest bands of speech and music at full scale; louder ones share the lightest colour.
-_LOUDEST_LOG_MEL = 3.0
+LOUDEST_LOG_MEL = 3.0
 
 
 def draw_log_mel(examples: Tensor, size: tuple[int, int]) -> list[Image]:
@@ -28,11 +28,11 @@ def draw_log_mel(examples: Tensor, size: tuple[int, int]) -> list[Image]:
         size: (height, width) in pixels.
     """
     height, width = size
-    level = (examples[:, 0].cpu().numpy() - SILENCE_LOG_MEL) / (_LOUDEST_LOG_MEL - SILENCE_LOG_MEL)
+    level = (examples[:, 0].cpu().numpy() - SILENCE_LOG_MEL) / (LOUDEST_LOG_MEL - SILENCE_LOG_MEL)
     pictures = []
     for example in np.clip(level, 0.0, 1.0):
         bands_upward = np.ascontiguousarray(example.T[::-1])
         enlarged = cv2.resize(bands_upward, (width, height), interpolation=cv2.INTER_LINEAR)
-        colors = matplotlib.colormaps[_COLORS](enlarged, bytes=True)
+        colors = matplotlib.colormaps[LOG_MEL_COLORS](enlarged, bytes=True)
         pictures.append(np.ascontiguousarray(colors[..., :3]))
     return pictures

@@ -1,9 +1,11 @@
-"""Asks a trained model about clips: loads it whole, and notes what its queries said."""
+"""Loads a trained model whole, asks it about clips, and notes what its queries said."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -83,7 +85,8 @@ def load_trained_model(cfg: CfgNode, weights: str = "") -> nn.Module:
         )
     weights = find_weights(weights)
     check_device(cfg)
-    model = build_model(cfg)
+    with _quiet("transavs.audio"):  # about random encoders: a checkpoint without one is refused
+        model = build_model(cfg)
     _WholeModelCheckpointer(model).load(weights, checkpointables=[])
     model.eval()
     return model
@@ -113,10 +116,23 @@ class _WholeModelCheckpointer(SafeCheckpointer):
                 f"the checkpoint holds a part of this model only: {len(missing)} tensors such as "
                 f"{missing[0]} are missing. Name the checkpoint of a trained model"
             )
+        # The rest, all of training, is nothing to warn of.
+        incompatible.missing_keys.clear()
         return incompatible
 
 
-@torch.no_grad()
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Lets only errors of a logger and of those below it through."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def ask(model: nn.Module, clip: Mapping[str, Any], most_queries: int = 8) -> ClipAnswer:
     """Returns what a model in evaluation mode says about one clip.
 
@@ -125,26 +141,44 @@ def ask(model: nn.Module, clip: Mapping[str, Any], most_queries: int = 8) -> Cli
         clip: of the mapper.
         most_queries: how many queries to note for each frame.
     """
+    return ask_each(model, [clip], most_queries)[0]
+
+
+@torch.no_grad()
+def ask_each(
+    model: nn.Module, clips: Sequence[Mapping[str, Any]], most_queries: int = 8
+) -> list[ClipAnswer]:
+    """Returns what a model in evaluation mode says about each of a batch of clips, as :func:`ask`.
+
+    Noting the queries is not safe among threads that share the model: whoever has several lets
+    them take turns.
+    """
     noted: list[QueryOutput] = []
     decoder = getattr(model, "query_decoder", None)
     hook = None
     if decoder is not None:
         hook = decoder.register_forward_hook(lambda *call: noted.append(call[-1][-1]))
     try:
-        output = model([clip])[0]
+        outputs = model(list(clips))
     finally:
         if hook is not None:
             hook.remove()
-    masks, scores = output["masks"].cpu(), output["scores"].float().cpu()
-    queries = None
-    if noted:
-        queries = [
-            _frame_queries(
-                noted[0], frame, masks[frame], clip, most_queries, cast(int, model.num_sounding)
-            )
-            for frame in range(len(masks))
-        ]
-    return ClipAnswer(masks, scores, queries)
+    # Frames follow each other clip by clip, in one call of the decoder or in several.
+    noted_frames = iter(
+        [(output, frame) for output in noted for frame in range(len(output.class_logits))]
+    )
+    answers = []
+    for clip, output in zip(clips, outputs, strict=True):
+        masks, scores = output["masks"].cpu(), output["scores"].float().cpu()
+        queries = None
+        if noted:
+            num_sounding = cast(int, model.num_sounding)
+            queries = [
+                _frame_queries(*next(noted_frames), mask, clip, most_queries, num_sounding)
+                for mask in masks
+            ]
+        answers.append(ClipAnswer(masks, scores, queries))
+    return answers
 
 
 def _frame_queries(

@@ -1,0 +1,110 @@
+"""Folders of pictures and arrays as films."""
+
+import cv2
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from transavs.video import ArrayFilm, FilmFile, FrameFolder, open_film
+
+
+def write_folder(folder, count=12, sounds=("sound.wav",)):
+    folder.mkdir()
+    for number in range(1, count + 1):
+        cv2.imwrite(str(folder / f"clip_{number}.png"), np.full((20, 30, 3), number, np.uint8))
+    for name in sounds:
+        soundfile.write(folder / name, np.full(16_000 * count, 0.5), 16_000)
+    return folder
+
+
+def test_a_folder_in_the_order_of_its_numbers(tmp_path):
+    film = open_film(write_folder(tmp_path / "clip"))
+    assert isinstance(film, FrameFolder)
+    frames = list(film.frames())
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == list(range(1, 13))
+    assert [frame.seconds for frame in frames] == [float(second) for second in range(12)]
+    assert (film.height, film.width, film.duration, film.frame_rate) == (20, 30, 12.0, 1.0)
+    assert film.has_sound
+    assert film.sound().window(0, 100).allclose(torch.tensor(0.5))
+
+
+def test_parts_of_a_folder(tmp_path):
+    film = FrameFolder(write_folder(tmp_path / "clip", 4), frame_rate=10)
+    assert film.duration == 0.4
+    assert [frame.seconds for frame in film.frames(0.3)] == [0.3]
+    assert [frame.seconds for frame in film.frames(0.15, 0.3)] == pytest.approx([0.15, 0.2])
+    with pytest.raises(ValueError, match="ends at second 0.40"):
+        next(film.frames(0.4))
+
+
+def test_sound_from_elsewhere_and_none(tmp_path):
+    folder = write_folder(tmp_path / "clip", 2, sounds=())
+    film = FrameFolder(folder)
+    assert not film.has_sound and not film.sound().window(0, 9).any()
+    soundfile.write(tmp_path / "other.flac", np.full(8_000, 0.25), 8_000)
+    film = FrameFolder(folder, tmp_path / "other.flac")
+    assert film.has_sound and film.sound().window(8_000, 9).allclose(torch.tensor(0.25), atol=1e-3)
+
+
+class TestFoldersWithout:
+    def test_pictures(self, tmp_path):
+        with pytest.raises(ValueError, match="holds no pictures"):
+            open_film(tmp_path)
+
+    def test_a_clear_sound(self, tmp_path):
+        with pytest.raises(ValueError, match=r"several sounds \(a.wav, b.wav\)"):
+            FrameFolder(write_folder(tmp_path / "clip", 1, ("b.wav", "a.wav")))
+
+    def test_one_size(self, tmp_path):
+        folder = write_folder(tmp_path / "clip", 2)
+        cv2.imwrite(str(folder / "clip_2.png"), np.zeros((20, 32, 3), np.uint8))
+        with pytest.raises(ValueError, match="pictures of one size"):
+            list(FrameFolder(folder).frames())
+
+    def test_readable_pictures(self, tmp_path):
+        folder = write_folder(tmp_path / "clip", 2)
+        (folder / "clip_2.png").write_bytes(b"no picture")
+        with pytest.raises(ValueError, match="cannot read .*clip_2.png"):
+            list(FrameFolder(folder).frames())
+
+    def test_anything(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="no folder"):
+            FrameFolder(tmp_path / "clip")
+        with pytest.raises(FileNotFoundError, match="no film"):
+            open_film(tmp_path / "clip")
+
+
+class TestArrays:
+    def test_pictures_and_sound(self):
+        frames = np.arange(3, dtype=np.uint8)[:, None, None, None].repeat(4, 1).repeat(6, 2)
+        frames = frames.repeat(3, 3)
+        film = ArrayFilm(frames, torch.ones(8_000), sample_rate=8_000, frame_rate=2)
+        assert [frame.seconds for frame in film.frames()] == [0.0, 0.5, 1.0]
+        assert [int(frame.image.max()) for frame in film.frames()] == [0, 1, 2]
+        assert film.sound().window(8_000, 5).allclose(torch.tensor(1.0), atol=0.01)
+
+    def test_odd_and_large_ones_are_scaled(self):
+        film = ArrayFilm([np.zeros((31, 4001, 3), np.uint8)], longest_side=1000)
+        assert next(film.frames()).image.shape == (6, 1000, 3) == (film.height, film.width, 3)
+
+    @pytest.mark.parametrize(
+        "frames",
+        [
+            [],
+            np.zeros((2, 4, 4), np.uint8),
+            np.zeros((2, 4, 4, 3)),
+            np.zeros((1, 3, 4, 4), np.uint8),
+        ],
+    )
+    def test_what_is_no_film(self, frames):
+        with pytest.raises(ValueError, match=r"expected frames uint8 \[F, H, W, 3\]"):
+            ArrayFilm(frames)
+
+
+def test_files_are_opened_as_files(tmp_path):
+    import films
+
+    path = films.write_film(tmp_path / "film.mkv", 0.2, voices=())
+    film = open_film(path, longest_side=32)
+    assert isinstance(film, FilmFile) and (film.height, film.width) == (24, 32)

@@ -1,0 +1,164 @@
+"""Sounds of films: the audio room's own samples, read as a stream and placed by timestamps."""
+
+import logging
+
+import films
+import numpy as np
+import pytest
+import soundfile
+import torch
+from films import write_film
+
+from transavs.audio import load_waveform
+from transavs.video import FileSound, WaveformSound, sound
+
+
+def write_wav(path, seconds, rate, channels=1, seed=0):
+    rng = np.random.default_rng(seed)
+    samples = rng.uniform(-0.5, 0.5, (round(seconds * rate), channels))
+    soundfile.write(path, samples, rate, subtype="PCM_16")
+    return path
+
+
+def assert_same(found, expected):
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels"), [(16_000, 1), (44_100, 2), (48_000, 6), (8_000, 1), (22_050, 2)]
+)
+def test_samples_are_those_of_the_audio_room(tmp_path, rate, channels):
+    """Resampled second by second, yet as the whole: also where blocks meet, and at the end."""
+    path = write_wav(tmp_path / "sound.wav", 3.3, rate, channels)
+    expected = load_waveform(path)
+    assert len(expected) == 52_800
+    found = FileSound(path)
+    parts = [found.window(start, 7_000) for start in range(0, 56_000, 7_000)]
+    streamed = torch.cat(parts)
+    assert streamed.dtype == torch.float32
+    assert_same(streamed[:52_800], expected)
+    assert not streamed[52_800:].any()
+
+
+def test_rates_without_a_kernel(tmp_path, caplog):
+    """22 254 Hz shares hardly a factor with 16 kHz."""
+    path = tmp_path / "sound.wav"
+    seconds = np.arange(22_254) / 22_254
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * seconds), 22_254)
+    window = FileSound(path).window(4_000, 8_000).double()
+    expected = 0.5 * torch.sin(2 * torch.pi * 440 * torch.arange(4_000, 12_000) / 16_000)
+    # Libswresample's filter delays nothing, and changes a tone by less than a percent.
+    assert (window - expected).abs().max() < 0.01
+
+
+def test_before_and_behind_the_sound_is_silence(tmp_path):
+    path = write_wav(tmp_path / "sound.wav", 1.0, 16_000)
+    expected = load_waveform(path)
+    found = FileSound(path)
+    before = found.window(-500, 1_000)
+    assert not before[:500].any() and torch.equal(before[500:], expected[:500])
+    behind = found.window(15_500, 1_000)
+    assert torch.equal(behind[:500], expected[15_500:]) and not behind[500:].any()
+    assert not found.window(100_000, 10).any()
+    assert not found.window(-100, 50).any()
+
+
+def test_memory_does_not_grow(tmp_path, monkeypatch):
+    monkeypatch.setattr(sound, "_KEPT_SECONDS", 3)
+    path = write_wav(tmp_path / "sound.wav", 20.0, 8_000)
+    expected = load_waveform(path)
+    found = FileSound(path)
+    longest = 0
+    for start in range(0, 300_000, 8_000):
+        assert_same(found.window(start, 16_000), expected[start : start + 16_000])
+        longest = max(longest, len(found._kept))
+    assert longest <= 6 * 16_000
+    # Far back means from the beginning again.
+    assert_same(found.window(100, 900), expected[100:1_000])
+
+
+def test_a_jump_ahead(tmp_path):
+    path = write_wav(tmp_path / "sound.wav", 20.0, 8_000)
+    expected = load_waveform(path)
+    assert_same(FileSound(path).window(250_000, 5_000), expected[250_000:255_000])
+
+
+def test_tracks(tmp_path):
+    voices = (films.tone(500), films.tone(2_000))
+    path = write_film(tmp_path / "film.mp4", 1.0, voices=voices)
+    for track, frequency in [(None, 500), (1, 500), (2, 2_000)]:
+        spectrum = torch.fft.rfft(FileSound(path, track).window(0, 16_000)).abs()
+        assert abs(int(spectrum.argmax()) - frequency) <= 1
+    with pytest.raises(ValueError, match="there is no sound track 0"):
+        FileSound(path, 0)
+
+
+def test_a_late_sound_has_silence_before_it(tmp_path):
+    path = write_film(tmp_path / "film.mkv", 1.0, voices=(films.tone(440),), sound_start=0.4)
+    window = FileSound(path, origin=0.0).window(0, 24_000).abs()
+    assert window[:6_000].max() < 0.01 < window[6_600:7_000].max()
+
+
+def test_a_gap_is_silence(tmp_path):
+    path = write_film(
+        tmp_path / "film.mkv", 2.0, voices=(films.tone(440),), sound_codec="pcm_s16le", gap=(0.5, 1)
+    )
+    window = FileSound(path, origin=0.0).window(0, 48_000).abs()
+    # Packets last 23 ms: the last begins at 0.488 s, the next at 1.022 s.
+    assert not window[8_400:16_200].any()
+    assert window[7_900:8_300].max() > 0.4 and window[16_400:16_800].max() > 0.4
+
+
+def test_samples_that_are_no_numbers(tmp_path):
+    samples = np.full(16_000, 0.25, dtype=np.float32)
+    samples[5_000:5_010] = [np.nan, np.inf] * 5
+    soundfile.write(tmp_path / "sound.wav", samples, 16_000, subtype="FLOAT")
+    window = FileSound(tmp_path / "sound.wav").window(0, 16_000)
+    assert not window[5_000:5_010].any() and (window[:5_000] == 0.25).all()
+
+
+class TestErrors:
+    def test_no_sound(self, tmp_path):
+        path = write_film(tmp_path / "film.mp4", 0.2, voices=())
+        with pytest.raises(ValueError, match="has no sound"):
+            FileSound(path)
+
+    def test_no_such_file(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="check the path"):
+            FileSound(tmp_path / "sound.wav")
+
+
+class TestWaveformSound:
+    def test_windows(self):
+        waveform = torch.arange(1, 11) / 10.0
+        found = WaveformSound(waveform)
+        assert torch.equal(found.window(-2, 4), torch.tensor([0, 0, 0.1, 0.2]))
+        assert torch.equal(found.window(8, 4), torch.tensor([0.9, 1.0, 0, 0]))
+        assert not found.is_silence
+
+    def test_rate(self):
+        found = WaveformSound(np.zeros(24_000), 48_000)
+        assert found.is_silence and found.window(0, 10).dtype == torch.float32
+
+    def test_silence(self):
+        assert WaveformSound.silence().is_silence
+        assert not WaveformSound.silence().window(0, 5).any()
+
+    def test_stereo_is_refused(self):
+        with pytest.raises(ValueError, match="must be mono"):
+            WaveformSound(np.zeros((2, 100)))
+
+
+def test_damaged_sound_is_left_out(tmp_path, caplog):
+    path = tmp_path / "sound.flac"
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 64_000)
+    soundfile.write(path, samples, 16_000)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 9_000] = bytes(9_000)
+    path.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        window = FileSound(path).window(0, 64_000)
+    assert window.isfinite().all() and window[:16_000].abs().max() > 0.4
+    expected = torch.from_numpy(samples[:16_000]).float()
+    torch.testing.assert_close(window[:16_000], expected, atol=4e-5, rtol=0)

@@ -1,0 +1,216 @@
+"""Mark what sounds in a film: ``python tools/demo.py --input film.mp4 --output out.mp4``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transavs.tools.command_line import INTERRUPTED, command, start_logging
+from transavs.utils.progress import progress_bar
+from transavs.utils.signal_counter import SignalCounter
+
+if TYPE_CHECKING:
+    from transavs.engine.predictor import VideoPredictor
+
+logger = logging.getLogger(__name__)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="demo.py",
+        description="Writes a film in which what sounds is marked. Without --config-file and "
+        "--weights a small model is used that comes with the package; it knows few classes.",
+    )
+    parser.add_argument(
+        "--input",
+        required=True,
+        type=Path,
+        metavar="FILM",
+        help="any film that FFmpeg reads, or a folder of pictures (one a second) and a sound",
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="FILM", help=".mp4, .mov or .mkv"
+    )
+    parser.add_argument("--config-file", metavar="FILE", help="configuration of the model")
+    parser.add_argument(
+        "--weights", default="", metavar="FILE", help="its checkpoint (default: MODEL.WEIGHTS)"
+    )
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu or cuda (default: a GPU where there is one)"
+    )
+    often = parser.add_mutually_exclusive_group()
+    often.add_argument(
+        "--fps",
+        type=float,
+        default=1.0,
+        metavar="NUMBER",
+        help="how often a second the model is asked; masks stay until the next ones (%(default)s)",
+    )
+    often.add_argument("--every-frame", action="store_true", help="ask it about every frame")
+    parser.add_argument(
+        "--start", type=float, default=0.0, metavar="SECONDS", help="first second of the film"
+    )
+    parser.add_argument("--end", type=float, metavar="SECONDS", help="last second of the film")
+    parser.add_argument(
+        "--sound",
+        default="own",
+        metavar="FILE",
+        help="what is heard: 'own' (default), 'silence', or another file's sound",
+    )
+    parser.add_argument(
+        "--audio-track", type=int, metavar="NUMBER", help="of the film, from 1 on (the first)"
+    )
+    parser.add_argument(
+        "--strip",
+        action="store_true",
+        help="under the picture: log-mel, waveform, and how confident the model is",
+    )
+    parser.add_argument(
+        "--view",
+        choices=["mask", "objects", "score"],
+        default="mask",
+        help="all that sounds in one colour (default), a colour for each object, which it keeps, "
+        "or the score as a heat map",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="NUMBER",
+        help="mark where the score is above this (default: the model's own rule)",
+    )
+    parser.add_argument(
+        "--save-masks",
+        type=Path,
+        metavar="PATH",
+        help="a folder for one PNG a moment, or a .json of COCO run lengths",
+    )
+    parser.add_argument(
+        "--longest-side",
+        type=int,
+        metavar="PIXELS",
+        help="larger films are scaled down to it (1920; 0 for no limit)",
+    )
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the film; returns the exit code (2 for a mistake, 130 when it was stopped)."""
+    args = build_parser().parse_args(argv)
+    start_logging()
+    _check(args)
+    # Only now, so that --help and mistakes are answered at once.
+    predictor = _predictor(args)
+    logger.info("%s", _knows(predictor))
+    return _mark(predictor, args)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.weights and not args.config_file:
+        raise ValueError(
+            "--weights without --config-file: name the configuration that they were trained with"
+        )
+    if not args.fps > 0:
+        raise ValueError(f"--fps must be above 0, got {args.fps:g}")
+    if args.longest_side is not None and args.longest_side < 0:
+        raise ValueError(f"--longest-side must not be negative, got {args.longest_side}")
+    try:
+        import transavs.video  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "av":
+            raise
+        raise ValueError(str(error)) from None
+    from transavs.video.writer import check_container
+
+    check_container(args.output)
+    if not args.input.exists():
+        raise FileNotFoundError(f"no film at {args.input}: check the path")
+
+
+def _predictor(args: argparse.Namespace) -> VideoPredictor:
+    from transavs.engine.predictor import VideoPredictor
+    from transavs.tools.command_line import read_cfg
+
+    cfg = read_cfg(args.config_file, []) if args.config_file else None
+    return VideoPredictor(cfg, args.weights, args.device)
+
+
+def _knows(predictor: VideoPredictor) -> str:
+    classes = predictor.known_classes
+    if not classes:
+        return f"model {predictor.weights}; nothing tells which classes it was trained on"
+    return (
+        f"model {predictor.weights}; it was trained on {', '.join(classes)}, and knows no other "
+        "sounds"
+    )
+
+
+def _mark(predictor: VideoPredictor, args: argparse.Namespace) -> int:
+    from transavs.tools.film_overlay import OverlayOptions, write_overlay
+    from transavs.video import open_film
+    from transavs.video.film import LONGEST_SIDE
+
+    side = LONGEST_SIDE if args.longest_side is None else args.longest_side
+    film = open_film(args.input, args.audio_track, side)
+    options = OverlayOptions(
+        per_second=args.fps,
+        every_frame=args.every_frame,
+        start=args.start,
+        end=args.end,
+        strip=args.strip,
+        view=args.view,
+        threshold=args.threshold,
+        save_masks=args.save_masks,
+    )
+    if not film.has_sound and args.sound == "own":
+        logger.warning("%s has no sound: the model hears silence", film.name)
+    total = None
+    if film.duration is not None:
+        until = film.duration if args.end is None else min(args.end, film.duration)
+        total = max(1, math.ceil(until - args.start))
+    began = time.monotonic()
+    with SignalCounter() as signals, progress_bar(None, "film", " s", total) as bar:
+        summary = write_overlay(
+            predictor,
+            film,
+            args.output,
+            options,
+            sound=args.sound,
+            progress=lambda seconds: _move(bar, seconds),
+            should_stop=lambda: signals.count > 0,
+        )
+        if bar.total is not None and not summary.stopped:
+            _move(bar, bar.total)
+    logger.info(
+        "%s: %.1f s of film, %d pictures, %d moments of which %.0f %% have a mask, sound %s, "
+        "%.1f s of work",
+        args.output,
+        summary.seconds,
+        summary.frames,
+        summary.moments,
+        100 * summary.marked,
+        summary.sound,
+        time.monotonic() - began,
+    )
+    if summary.stopped:
+        logger.warning("stopped: the film plays up to here")
+        return INTERRUPTED
+    return 0
+
+
+def _move(bar: Any, seconds: float) -> None:
+    """Moves a bar to whole seconds of film."""
+    done = int(seconds)
+    if bar.total is not None:
+        done = min(done, bar.total)
+    bar.update(done - bar.n)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

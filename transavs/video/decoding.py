@@ -1,0 +1,232 @@
+"""Decoding with PyAV: broken packets are left out, sounds become blocks without gaps."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from transavs.audio import SAMPLE_RATE_HZ
+from transavs.audio.waveform import LARGEST_KERNEL
+
+logger = logging.getLogger(__name__)
+
+# Microseconds, the unit of a container's own times.
+_CONTAINER_UNIT = 1_000_000
+# Lists of other files or addresses, and devices.
+_REFERRING_FORMATS = frozenset(
+    "hls applehttp concat dash imf sdp rtp rtsp sap webm_dash_manifest vobsub lavfi "
+    "v4l2 video4linux2 alsa oss x11grab fbdev kmsgrab jack".split()
+)
+# A file whose packets fail this often in a row ends there.
+_MOST_FAILURES = 200
+# Timestamps of sound are rounded to milliseconds in some containers; what deviates by more than
+# this is a gap or an overlap.
+_TOLERANCE_SECONDS = 0.03
+# In the place of rates that no filter of the audio room has a kernel for.
+_SUBSTITUTE_RATE_HZ = 48_000
+
+
+def open_container(path: Path) -> Any:
+    """Returns an opened film or sound file.
+
+    Playlists and the like, which refer to other files or addresses, are not read.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: FFmpeg cannot read it.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no film at {path}: check the path")
+    if not path.is_file():
+        raise ValueError(f"expected a film, but {path} is no file")
+    try:
+        # Absolute, so that no name is taken for an address such as "concat:a|b".
+        return av.open(str(path.resolve()), options=_allowed())
+    except FFmpegError as error:
+        raise ValueError(
+            f"cannot read {path} as a film ({error.strerror}): expected a file that FFmpeg reads, "
+            "such as .mp4, .mov, .mkv, .webm or .avi, and whole: export or fetch it again"
+        ) from error
+
+
+@functools.cache
+def _allowed() -> dict[str, str]:
+    """Options that keep FFmpeg inside the one file: somebody else may have sent it."""
+    formats = ",".join(sorted(av.formats_available - _REFERRING_FORMATS))
+    return {"protocol_whitelist": "file", "format_whitelist": formats}
+
+
+def container_start(container: Any) -> float:
+    """Returns the earliest timestamp of a container, in seconds: the film's beginning."""
+    return float(container.start_time or 0) / _CONTAINER_UNIT
+
+
+def container_seconds(container: Any) -> float | None:
+    """Returns how long a container lasts by its own account; None where it does not tell."""
+    duration = container.duration
+    return float(duration) / _CONTAINER_UNIT if duration and duration > 0 else None
+
+
+def packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Yields the packets of a stream, the last of them empty, past places that cannot be read."""
+    failures = 0
+    while failures < _MOST_FAILURES:
+        try:
+            for packet in container.demux(stream):
+                failures = 0
+                yield packet
+            return
+        except FFmpegError:
+            failures += 1
+    logger.warning("%s cannot be read any further", container.name)
+
+
+def decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Yields the frames of a stream; packets that cannot be decoded are left out, and counted."""
+    broken = 0
+    for packet in packets(container, stream):
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            broken += 1
+            continue
+        yield from frames
+    if broken:
+        logger.warning(
+            "%s: %d packets of its %s are damaged and were left out",
+            container.name,
+            broken,
+            {"video": "picture", "audio": "sound"}[stream.type],
+        )
+
+
+def choose_track(container: Any, path: Path, track: int | None) -> Any:
+    """Returns a sound stream of a container.
+
+    Args:
+        container: opened.
+        path: of it, for the message.
+        track: from 1 on; None takes the first.
+
+    Raises:
+        ValueError: no such track.
+    """
+    tracks = container.streams.audio
+    number = 1 if track is None else track
+    if not 1 <= number <= len(tracks):
+        names = [
+            f"{place} ({stream.codec_context.name}, {stream.metadata.get('language', 'unnamed')})"
+            for place, stream in enumerate(tracks, start=1)
+        ]
+        held = f"the tracks {', '.join(names)}" if names else "no sound"
+        raise ValueError(f"{path} has {held}: there is no sound track {number}")
+    return tracks[number - 1]
+
+
+class SoundBlocks:
+    """The samples of a track, in blocks that follow each other from the film's beginning.
+
+    Args:
+        path: of the file.
+        track: from 1 on; None takes the first.
+        origin: timestamp that is the film's beginning, in seconds; None takes the container's.
+        allowed_rates: sample rates that the blocks may have; None allows all that the audio room
+            can resample.
+        most_channels: more are mixed down to two; None keeps all.
+
+    Attributes:
+        sample_rate: of the blocks, in Hz.
+        channels: of the blocks.
+
+    Iterating yields float32 ``[channels, n]``, full scale at 1, at most a second at a time.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        track: int | None = None,
+        origin: float | None = None,
+        allowed_rates: tuple[int, ...] | None = None,
+        most_channels: int | None = None,
+    ) -> None:
+        self._container = open_container(path)
+        try:
+            self._stream = choose_track(self._container, path, track)
+        except ValueError:
+            self._container.close()
+            raise
+        self._origin = container_start(self._container) if origin is None else origin
+        context = self._stream.codec_context
+        self.sample_rate = int(context.sample_rate or 0)
+        fits = self.sample_rate in allowed_rates if allowed_rates else _has_kernel(self.sample_rate)
+        if not fits:
+            self.sample_rate = _SUBSTITUTE_RATE_HZ
+        self.channels = int(context.channels or 1)
+        self._layout = context.layout.name if context.channels else "mono"
+        many = most_channels is not None and self.channels > most_channels
+        if many or not _is_known(self._layout):
+            self.channels, self._layout = 2, "stereo"
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        rate = self.sample_rate
+        position = 0
+        for seconds, samples in self._decoded():
+            begin = position
+            if seconds is not None:
+                begin = round((seconds - self._origin) * rate)
+            if abs(begin - position) <= _TOLERANCE_SECONDS * rate:
+                begin = position
+            while begin > position:
+                gap = min(begin - position, rate)
+                yield np.zeros((self.channels, gap), dtype=np.float32)
+                position += gap
+            late = samples[:, position - begin :]
+            for first in range(0, late.shape[1], rate):
+                yield late[:, first : first + rate]
+            position += late.shape[1]
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _decoded(self) -> Iterator[tuple[float | None, NDArray[Any]]]:
+        """Yields samples ``[channels, n]`` with their timestamps in seconds, where known."""
+        resampler, wanted = None, None
+        for frame in decoded(self._container, self._stream):
+            kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+            seconds = None if frame.pts is None else float(frame.pts * frame.time_base)
+            if kind == ("fltp", self._layout, self.sample_rate):
+                yield seconds, frame.to_ndarray()
+                continue
+            if kind != wanted:
+                resampler = av.AudioResampler("fltp", self._layout, self.sample_rate)
+                wanted = kind
+            assert resampler is not None
+            # Our own account of time comes from the frames that go in.
+            frame.pts = None
+            for part in resampler.resample(frame):
+                yield seconds, part.to_ndarray()
+                seconds = None
+
+
+def _is_known(layout: str) -> bool:
+    try:
+        av.AudioLayout(layout)
+    except ValueError:
+        return False
+    return True
+
+
+def _has_kernel(rate: int) -> bool:
+    if rate <= 0:
+        return False
+    common = math.gcd(rate, SAMPLE_RATE_HZ)
+    return (SAMPLE_RATE_HZ // common) * (rate // common) <= LARGEST_KERNEL

@@ -1,0 +1,156 @@
+"""Films in files: any container and codec that FFmpeg reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av.error import FFmpegError
+from av.video.reformatter import Interpolation
+
+from transavs.video.decoding import (
+    choose_track,
+    container_seconds,
+    container_start,
+    decoded,
+    open_container,
+)
+from transavs.video.film import LONGEST_SIDE, Film, FilmFrame, Image, check_span, fitted_size
+from transavs.video.sound import FileSound, Sound, WaveformSound
+
+# Where a file does not tell.
+_USUAL_FRAME_RATE = 25.0
+# From this height on, pictures that do not tell their colour matrix have BT.709's.
+_HIGH_DEFINITION = 720
+_BT709, _BT601 = 1, 5
+_UNSPECIFIED = 2
+
+
+class FilmFile(Film):
+    """A film in a file.
+
+    Pictures are turned as the file says (phones store upright films lying), pixels made square and
+    frames larger than ``longest_side`` scaled down. A picture of another size amid the film is
+    scaled to the size of the first. Damaged packets are left out: the picture before stays on
+    screen, and where sound is missing there is silence. High dynamic range is not tone-mapped, and
+    mirrored display matrices are not followed.
+
+    Args:
+        path: of the file.
+        audio_track: from 1 on; None takes the first, if there is one.
+        longest_side: of the pictures, in pixels; 0 for no limit.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not readable, without any picture, or without that sound track.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        audio_track: int | None = None,
+        longest_side: int = LONGEST_SIDE,
+    ) -> None:
+        self.path = Path(path)
+        self.name = str(path)
+        self.audio_track = audio_track
+        with open_container(self.path) as container:
+            self.has_sound = bool(container.streams.audio)
+            if audio_track is not None:
+                choose_track(container, self.path, audio_track)
+            stream = self._picture_stream(container)
+            self.origin = container_start(container)
+            self.duration = container_seconds(container)
+            rate = stream.average_rate or stream.guessed_rate
+            self.frame_rate = float(rate) if rate else _USUAL_FRAME_RATE
+            first = next(decoded(container, stream), None)
+            if first is None:
+                raise ValueError(f"{path} holds no picture that can be decoded")
+            self._turns = round(_rotation(first) / 90) % 4
+            ratio = stream.sample_aspect_ratio or Fraction(1)
+            size = (float(first.height), first.width * float(ratio))
+            if self._turns % 2:
+                size = (size[1], size[0])
+            self.height, self.width = fitted_size(*size, longest_side)
+
+    def frames(self, start: float = 0.0, end: float | None = None) -> Iterator[FilmFrame]:
+        check_span(start, end, self.duration, self.name)
+        with open_container(self.path) as container:
+            stream = self._picture_stream(container)
+            if start > 0:
+                _seek(container, stream, start + self.origin)
+            usual = 1 / self.frame_rate
+            # The newest picture that came before `start`, which is on screen then.
+            waiting: tuple[float, Any] | None = None
+            newest = -math.inf
+            for frame in decoded(container, stream):
+                if frame.pts is None:
+                    seconds = newest + usual if newest > -math.inf else start
+                else:
+                    seconds = float(frame.pts * frame.time_base) - self.origin
+                if seconds <= newest:
+                    continue
+                newest = seconds
+                if seconds < start:
+                    waiting = (seconds, frame)
+                    continue
+                if waiting is not None and seconds > start:
+                    yield FilmFrame(start, usual, self._picture(waiting[1]))
+                waiting = None
+                if end is not None and seconds >= end:
+                    return
+                yield FilmFrame(seconds, usual, self._picture(frame))
+            if waiting is not None:
+                yield FilmFrame(start, usual, self._picture(waiting[1]))
+
+    def sound(self) -> Sound:
+        if not self.has_sound:
+            return WaveformSound.silence()
+        return FileSound(self.path, self.audio_track, self.origin)
+
+    def _picture_stream(self, container: Any) -> Any:
+        for stream in container.streams.video:
+            # Covers of albums are streams of one picture.
+            if not stream.disposition & stream.disposition.attached_pic:
+                stream.thread_type = "AUTO"
+                return stream
+        raise ValueError(f"{self.path} holds no moving picture: expected a film")
+
+    def _picture(self, frame: Any) -> Image:
+        height, width = self.height, self.width
+        if self._turns % 2:
+            height, width = width, height
+        shrinks = height * width < frame.height * frame.width
+        matrix = frame.colorspace
+        if matrix == _UNSPECIFIED:
+            matrix = _BT709 if frame.height >= _HIGH_DEFINITION else _BT601
+        try:
+            small = frame.reformat(
+                width,
+                height,
+                "rgb24",
+                src_colorspace=matrix,
+                interpolation=Interpolation.AREA if shrinks else Interpolation.BICUBIC,
+            )
+        except (ValueError, FFmpegError):
+            # A matrix that FFmpeg's scaler does not know.
+            small = frame.reformat(width, height, "rgb24")
+        picture = small.to_ndarray()
+        return np.ascontiguousarray(np.rot90(picture, self._turns)) if self._turns else picture
+
+
+def _rotation(frame: Any) -> int:
+    """Degrees counter-clockwise by which a picture must be turned to be upright."""
+    return int(getattr(frame, "rotation", 0) or 0)
+
+
+def _seek(container: Any, stream: Any, timestamp: float) -> None:
+    """Goes to the last key frame before a timestamp; stays at the beginning if that fails."""
+    try:
+        container.seek(int(timestamp / stream.time_base), stream=stream, backward=True)
+    except FFmpegError:
+        container.seek(0)

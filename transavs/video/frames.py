@@ -1,0 +1,169 @@
+"""Films that are no film files: folders of pictures with a sound beside them, and arrays."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from transavs.audio import SAMPLE_RATE_HZ
+from transavs.video.film import LONGEST_SIDE, Film, FilmFrame, Image, check_span, fitted_size
+from transavs.video.film_file import FilmFile
+from transavs.video.sound import FileSound, Sound, WaveformSound
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac")
+# AVSBench's folders hold a picture a second.
+FOLDER_FRAME_RATE = 1.0
+
+
+def open_film(
+    path: str | Path, audio_track: int | None = None, longest_side: int = LONGEST_SIDE
+) -> Film:
+    """Returns the film at a path: a file (:class:`FilmFile`) or a folder (:class:`FrameFolder`)."""
+    if Path(path).is_dir():
+        return FrameFolder(path, longest_side=longest_side)
+    return FilmFile(path, audio_track, longest_side)
+
+
+class _Pictures(Film):
+    """Pictures at a fixed rate."""
+
+    count: int
+
+    @abstractmethod
+    def _read(self, number: int) -> Image:
+        """Returns picture ``number`` of ``count``, uint8 ``[H, W, 3]``, RGB."""
+
+    def frames(self, start: float = 0.0, end: float | None = None) -> Iterator[FilmFrame]:
+        check_span(start, end, self.duration, self.name)
+        duration = 1 / self.frame_rate
+        # A hair's breadth: 0.3 / 0.1 must not count as before frame 3.
+        for number in range(int(start * self.frame_rate + 1e-6), self.count):
+            seconds = max(start, number / self.frame_rate)
+            if end is not None and seconds >= end:
+                return
+            yield FilmFrame(seconds, duration, self._fitted(self._read(number)))
+
+    def _fit(self, first: Image, longest_side: int) -> None:
+        self.height, self.width = fitted_size(first.shape[0], first.shape[1], longest_side)
+        self._own_size = first.shape
+
+    def _fitted(self, picture: Image) -> Image:
+        if picture.shape != self._own_size:
+            raise ValueError(
+                f"{self.name}: expected pictures of one size, {list(self._own_size)}, got "
+                f"{list(picture.shape)}"
+            )
+        if picture.shape[:2] == (self.height, self.width):
+            return picture
+        return cv2.resize(picture, (self.width, self.height), interpolation=cv2.INTER_AREA)
+
+
+class FrameFolder(_Pictures):
+    """A folder of pictures, in the order of the numbers in their names.
+
+    Args:
+        folder: its pictures have one size.
+        sound: the sound file; None takes the one in the folder, if there is one.
+        frame_rate: pictures a second.
+        longest_side: as in :class:`FilmFile`.
+
+    Raises:
+        FileNotFoundError: no such folder, or no such sound.
+        ValueError: no picture, several sounds, or a picture that cannot be read.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        sound: str | Path | None = None,
+        frame_rate: float = FOLDER_FRAME_RATE,
+        longest_side: int = LONGEST_SIDE,
+    ) -> None:
+        self.folder, self.name = Path(folder), str(folder)
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}: check the path")
+        files = sorted(self.folder.iterdir(), key=_natural_key)
+        self._files = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
+        if not self._files:
+            raise ValueError(
+                f"{folder} holds no pictures: expected one a second, with one of the endings "
+                f"{', '.join(PICTURE_SUFFIXES)}"
+            )
+        sounds = [file for file in files if file.suffix.lower() in SOUND_SUFFIXES]
+        if sound is None and len(sounds) > 1:
+            names = ", ".join(file.name for file in sounds)
+            raise ValueError(f"{folder} holds several sounds ({names}): say which is meant")
+        self.sound_file = Path(sound) if sound is not None else (sounds[0] if sounds else None)
+        self.has_sound = self.sound_file is not None
+        self.count, self.frame_rate = len(self._files), frame_rate
+        self.duration = self.count / frame_rate
+        self._fit(self._read(0), longest_side)
+        self.sound().close()
+
+    def sound(self) -> Sound:
+        return FileSound(self.sound_file) if self.sound_file else WaveformSound.silence()
+
+    def _read(self, number: int) -> Image:
+        picture = cv2.imread(str(self._files[number]), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise ValueError(f"cannot read {self._files[number]} as a picture")
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+class ArrayFilm(_Pictures):
+    """A film in memory.
+
+    Args:
+        frames: uint8 ``[F, H, W, 3]``, RGB, or a list of such pictures; F >= 1.
+        waveform: float ``[L]`` in [-1, 1], mono; None is silence.
+        sample_rate: of the waveform, in Hz.
+        frame_rate: pictures a second.
+        longest_side: as in :class:`FilmFile`.
+
+    Raises:
+        ValueError: no pictures, pictures of another shape or type, or a waveform that is none.
+    """
+
+    name = "the frames"
+
+    def __init__(
+        self,
+        frames: Sequence[Image] | Image,
+        waveform: Tensor | np.ndarray | None = None,
+        sample_rate: int = SAMPLE_RATE_HZ,
+        frame_rate: float = FOLDER_FRAME_RATE,
+        longest_side: int = LONGEST_SIDE,
+    ) -> None:
+        first = np.asarray(frames[0]) if len(frames) else np.zeros(0)
+        if first.ndim != 3 or first.shape[-1] != 3 or first.dtype != np.uint8:
+            raise ValueError(
+                f"expected frames uint8 [F, H, W, 3] with F >= 1, got {len(frames)} of "
+                f"{first.dtype} {list(first.shape)}"
+            )
+        self._frames = frames
+        self._sound = WaveformSound.silence()
+        if waveform is not None:
+            self._sound = WaveformSound(waveform, sample_rate)
+        self.has_sound = waveform is not None
+        self.count, self.frame_rate = len(frames), frame_rate
+        self.duration = self.count / frame_rate
+        self._fit(first, longest_side)
+
+    def sound(self) -> Sound:
+        return self._sound
+
+    def _read(self, number: int) -> Image:
+        return np.asarray(self._frames[number])
+
+
+def _natural_key(path: Path) -> list[tuple[int, str]]:
+    """Orders ``a_2`` before ``a_10``."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

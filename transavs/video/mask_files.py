@@ -1,0 +1,138 @@
+"""Masks of a film in files: a PNG a moment, or one JSON file in COCO's form for results."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from pycocotools import mask as coco_mask
+
+# Binary audio-visual segmentation has one class of object; COCO counts from 1.
+CATEGORY_ID = 1
+
+
+class MaskFiles(ABC):
+    """Where masks are written while a film is worked on; leaving the ``with`` block finishes."""
+
+    @abstractmethod
+    def add(
+        self,
+        number: int,
+        seconds: float,
+        mask: NDArray[np.bool_],
+        objects: list[tuple[int, float, NDArray[np.bool_]]],
+    ) -> None:
+        """Adds the masks of a moment.
+
+        Args:
+            number: of the moment, from 0 on.
+            seconds: when it is, from the film's beginning.
+            mask: bool ``[H, W]``, all that sounds.
+            objects: (track, confidence, mask) of each object; may be empty although ``mask`` is
+                not, for models that know no objects.
+        """
+
+    @abstractmethod
+    def close(self, failed: bool = False) -> None:
+        """Finishes; what a failure left half-written goes away."""
+
+    def __enter__(self) -> MaskFiles:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(failed=error is not None)
+
+
+class PngMasks(MaskFiles):
+    """A PNG of 0 and 255 a moment, in a folder, named by the moment's milliseconds."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def add(
+        self,
+        number: int,
+        seconds: float,
+        mask: NDArray[np.bool_],
+        objects: list[tuple[int, float, NDArray[np.bool_]]],
+    ) -> None:
+        path = self.folder / f"{round(1000 * seconds):09d}.png"
+        temporary = path.with_name(f".{path.name}.tmp")
+        PillowImage.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
+        os.replace(temporary, path)
+
+    def close(self, failed: bool = False) -> None:
+        """Does nothing: every file is whole when it gets its name."""
+
+
+class RleMasks(MaskFiles):
+    """COCO's list of results, which ``pycocotools.coco.COCO.loadRes`` reads, in one JSON file.
+
+    An entry an object, or one for all that sounds where the model knows no objects: ``image_id``
+    (number of the moment), ``category_id`` 1, ``segmentation`` (``size`` and compressed
+    ``counts``), ``score``, and beyond COCO ``seconds`` and ``track_id``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        # Line by line: the masks of a long film need not fit into memory.
+        self._file = self._temporary.open("w", encoding="utf-8")
+        self._file.write("[")
+        self._separator = "\n"
+
+    def add(
+        self,
+        number: int,
+        seconds: float,
+        mask: NDArray[np.bool_],
+        objects: list[tuple[int, float, NDArray[np.bool_]]],
+    ) -> None:
+        entries = objects
+        if not entries and mask.any():
+            entries = [(0, 1.0, mask)]
+        for track, score, pixels in entries:
+            entry: dict[str, Any] = {
+                "image_id": number,
+                "category_id": CATEGORY_ID,
+                "segmentation": _run_lengths(pixels),
+                "score": round(float(score), 4),
+                "seconds": round(seconds, 4),
+                "track_id": track,
+            }
+            self._file.write(self._separator + json.dumps(entry))
+            self._separator = ",\n"
+
+    def close(self, failed: bool = False) -> None:
+        if self._file.closed:
+            return
+        self._file.write("\n]\n")
+        self._file.close()
+        if failed:
+            self._temporary.unlink()
+        else:
+            os.replace(self._temporary, self.path)
+
+
+def open_mask_files(path: str | os.PathLike[str]) -> MaskFiles:
+    """Returns the files that a path asks for: one file if it ends in .json, otherwise a folder."""
+    return RleMasks(path) if Path(path).suffix.lower() == ".json" else PngMasks(path)
+
+
+def _run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [int(side) for side in mask.shape], "counts": encoded["counts"].decode("ascii")}

@@ -1,0 +1,171 @@
+"""Sound of a film as windows of the waveform that the audio room takes: mono, float32, 16 kHz."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transavs.audio import SAMPLE_RATE_HZ
+from transavs.audio.waveform import as_waveform, resample_waveform
+from transavs.video.decoding import SoundBlocks
+
+# So much of what was read stays at hand for windows that reach back.
+_KEPT_SECONDS = 30
+# Taps of torchaudio's filter on each side, in periods of the lower rate, with room to spare.
+_FILTER_PERIODS = 8
+
+
+class Sound(ABC):
+    """A sound that is read window by window.
+
+    Attributes:
+        name: for messages.
+        is_silence: whether it is known to hold nothing.
+    """
+
+    name: str
+    is_silence: bool = False
+
+    @abstractmethod
+    def window(self, start: int, count: int) -> Tensor:
+        """Returns float32 ``[count]`` at 16 kHz, digital silence before and behind the sound.
+
+        Args:
+            start: first sample, counted from the film's beginning; may be negative.
+            count: of samples.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of files."""
+
+
+class WaveformSound(Sound):
+    """A sound in memory.
+
+    Args:
+        waveform: float ``[L]`` in [-1, 1], mono, torch or NumPy; its first sample is heard at the
+            film's beginning. An empty one is silence.
+        sample_rate: its rate in Hz.
+        name: for messages.
+    """
+
+    def __init__(
+        self,
+        waveform: Tensor | NDArray[np.floating],
+        sample_rate: int = SAMPLE_RATE_HZ,
+        name: str = "a waveform",
+    ) -> None:
+        self.name = name
+        self._waveform = resample_waveform(as_waveform(waveform, name), sample_rate).float()
+        self.is_silence = not bool(self._waveform.any())
+
+    @classmethod
+    def silence(cls) -> WaveformSound:
+        """Returns digital silence."""
+        return cls(torch.zeros(0), name="silence")
+
+    def window(self, start: int, count: int) -> Tensor:
+        window = torch.zeros(count)
+        first, last = max(start, 0), min(start + count, len(self._waveform))
+        if first < last:
+            window[first - start : last - start] = self._waveform[first:last]
+        return window
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class FileSound(Sound):
+    """A track of a film or sound file, read as a stream: memory does not grow with its length.
+
+    Channels are averaged and resampled as ``transavs.audio.load_waveform`` does it, and the samples
+    are the same: blocks of a second pass the filter with their neighbours' edges. Where the
+    timestamps leave a gap there is silence; what overlaps is dropped.
+
+    Windows should move forward. One that lies more than 30 s before an earlier one is read from
+    the beginning.
+
+    Args:
+        path: a file that FFmpeg reads.
+        track: which of its tracks, from 1 on; None takes the first.
+        origin: timestamp that is the film's beginning, in seconds; None takes the container's.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not readable, or no such track.
+    """
+
+    def __init__(self, path: Path, track: int | None = None, origin: float | None = None) -> None:
+        self.name = str(path)
+        self._path, self._track, self._origin = path, track, origin
+        self._open()
+
+    def _open(self) -> None:
+        self._blocks = SoundBlocks(self._path, self._track, self._origin)
+        self._stream = _at_16_khz(self._blocks)
+        self._kept = np.zeros(0, dtype=np.float32)
+        self._kept_from = 0
+        self._ended = False
+
+    def window(self, start: int, count: int) -> Tensor:
+        if max(start, 0) < self._kept_from:
+            self.close()
+            self._open()
+        while not self._ended and self._kept_from + len(self._kept) < start + count:
+            block = next(self._stream, None)
+            if block is None:
+                self._ended = True
+                break
+            surplus = min(start, self._kept_from + len(self._kept)) - self._kept_from
+            surplus = max(0, min(surplus - _KEPT_SECONDS * SAMPLE_RATE_HZ, len(self._kept)))
+            self._kept = np.concatenate([self._kept[surplus:], block])
+            self._kept_from += surplus
+        window = np.zeros(count, dtype=np.float32)
+        first = max(start, self._kept_from)
+        last = min(start + count, self._kept_from + len(self._kept))
+        if first < last:
+            window[first - start : last - start] = self._kept[
+                first - self._kept_from : last - self._kept_from
+            ]
+        return torch.from_numpy(window)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._blocks.close()
+
+
+def _at_16_khz(blocks: SoundBlocks) -> Generator[NDArray[np.float32], None, None]:
+    """Yields mono blocks at 16 kHz that follow each other from the film's beginning."""
+    rate = blocks.sample_rate
+    # A whole number of input samples that is a whole number of output samples as well.
+    step = rate // math.gcd(rate, SAMPLE_RATE_HZ)
+    margin = step * math.ceil(_FILTER_PERIODS * max(1.0, rate / SAMPLE_RATE_HZ) / step)
+    cut = margin * SAMPLE_RATE_HZ // rate
+    # Silence before the beginning, so that all blocks are alike.
+    pending = np.zeros(margin, dtype=np.float32)
+    for block in blocks:
+        mono = np.nan_to_num(block.mean(axis=0, dtype=np.float64), posinf=0.0, neginf=0.0)
+        pending = np.concatenate([pending, mono.astype(np.float32)])
+        while len(pending) >= rate + 2 * margin:
+            yield _resampled(pending[: rate + 2 * margin], rate, cut)
+            pending = pending[rate:]
+    rest = len(pending) - margin
+    if rest > 0:
+        # The filter sees the same silence behind the end as it would with the whole waveform.
+        padded = np.concatenate([pending, np.zeros(margin, dtype=np.float32)])
+        yield _resampled(padded, rate, cut)[: math.ceil(rest * SAMPLE_RATE_HZ / rate)]
+
+
+def _resampled(samples: NDArray[np.float32], rate: int, cut: int) -> NDArray[np.float32]:
+    resampled = resample_waveform(torch.from_numpy(np.ascontiguousarray(samples)), rate).numpy()
+    # At least one sample of margin at a time, so that there is always something to cut.
+    kept: NDArray[np.float32] = resampled[cut:-cut]
+    return kept
