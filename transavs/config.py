@@ -140,6 +140,8 @@ def _add_encoder_keys(cfg: CfgNode) -> None:
     # "FPNPixelDecoder"; "MSDeformAttnPixelDecoder" (as in Mask2Former, pure PyTorch).
     node.NAME = "SimplePixelDecoder"
     node.NORM = "GN"
+    # MSDeformAttnPixelDecoder: biases in the projections of res3 to res5, as Mask2Former has them.
+    node.PROJECTION_BIAS = False
     # Width of FPNPixelDecoder's convolution at stride 4, where most of its work is: 3, or 1, with a
     # ninth of that layer's work. On the demo set (one seed, 600 steps) the scores were alike.
     node.FINE_KERNEL = 3
@@ -171,6 +173,9 @@ def _add_query_keys(cfg: CfgNode) -> None:
     node.QUERY_POSITION = "learned"
     # Restrict cross-attention to the previous layer's mask, as Mask2Former does.
     node.MASKED_ATTENTION = False
+    # "plain": classes and masks straight from the queries, as the paper writes; "mask2former": from
+    # their layer norm, and the masks through three linear layers more.
+    node.HEAD = "plain"
     # Class and mask losses after every decoder layer, not only the last.
     node.DEEP_SUPERVISION = True
     # Frames are padded to a multiple of this many pixels.

@@ -22,6 +22,7 @@ def check_cfg(cfg: CfgNode) -> None:
         "MODEL.TRANSAVS.TARGETS": ("union", "components", "objects"),
         "MODEL.TRANSAVS.AUDIO_CONTEXT": ("clip", "window", "second"),
         "MODEL.TRANSAVS.QUERY_POSITION": ("learned", "none"),
+        "MODEL.TRANSAVS.HEAD": ("plain", "mask2former"),
         "MODEL.TRANSAVS.INFERENCE.RULE": ("argmax", "semantic_sum"),
         "MODEL.TPAVI.NORM": ("BN", "SyncBN", "naiveSyncBN"),
     }

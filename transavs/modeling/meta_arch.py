@@ -129,6 +129,7 @@ class TransAVS(ClipModel):
                 node.DECODER_LAYERS,
                 masked_attention=node.MASKED_ATTENTION,
                 dropout=node.DROPOUT,
+                head=node.HEAD,
             ),
             "criterion": build_criterion(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
