@@ -101,6 +101,7 @@ COMMANDS = {
     "transavs-train": "train_net",
     "transavs-pretrain-audio": "pretrain_audio",
     "transavs-eval-robustness": "eval_robustness",
+    "transavs-convert-checkpoint": "convert_checkpoint",
     "transavs-ablation": "ablation",
     "transavs-visualize": "visualize",
     "transavs-prepare-demo": "prepare_demo",
