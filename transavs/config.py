@@ -79,6 +79,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.AUDIO_SOURCE = "wav"
     # Frames of a training clip, drawn anew each time from its labelled ones; 0 takes all.
     cfg.INPUT.TRAIN_FRAMES = 0
+    # File of tools/precompute_audio.py with the embeddings of sound files; "" computes them. Sounds
+    # that it lacks are computed. Needs a frozen encoder.
+    cfg.INPUT.AUDIO_EMBEDDINGS = ""
     # Largest relative change of brightness, contrast and saturation in training; 0 is off.
     cfg.INPUT.COLOR_JITTER = 0.0
     node = CfgNode()
@@ -103,7 +106,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
 
 def _add_encoder_keys(cfg: CfgNode) -> None:
     node = CfgNode()
-    # Audio encoder by registry: "VGGish", or "SmallVGGish" (1 M parameters, for quick runs).
+    # Audio encoder by registry: "VGGish", "SmallVGGish" (1 M parameters, for quick runs), "HTSAT"
+    # (HTS-AT of AudioSet), "CLAPHTSAT" (of CLAP), "NoAudio".
     node.NAME = "VGGish"
     # File with its weights; "" leaves it random (with a loud warning).
     node.WEIGHTS = ""

@@ -1,5 +1,6 @@
 """The audio room: sound files -> waveform -> log-mel examples -> embeddings."""
 
+from transavs.audio.embedding_store import EmbeddingStore
 from transavs.audio.encoder_base import AudioEncoder
 from transavs.audio.encoders import (
     AUDIO_ENCODER_REGISTRY,
@@ -41,6 +42,7 @@ __all__ = [
     "SILENCE_LOG_MEL",
     "VGGISH_LOG_MEL",
     "AudioEncoder",
+    "EmbeddingStore",
     "FrontEnd",
     "SmallVGGish",
     "VGGish",

@@ -10,13 +10,8 @@ from detectron2.config import CfgNode, configurable
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transavs.data.audio_files import (
-    noise_examples,
-    read_pickle_examples,
-    read_wav_examples,
-    silent_examples,
-)
 from transavs.data.avsbench import Record
+from transavs.data.clip_audio import ClipAudio, build_clip_audio
 from transavs.data.image_files import (
     Image,
     check_same_size,
@@ -36,8 +31,6 @@ from transavs.data.targets import (
 )
 from transavs.data.transforms import ClipAugmentation
 
-AUDIO_SOURCES = ("wav", "log_mel")
-
 
 class AVSDatasetMapper:
     """Reads, checks and transforms one clip.
@@ -56,7 +49,7 @@ class AVSDatasetMapper:
         augmentation: ClipAugmentation,
         targets: str = "union",
         component_min_area: int = 16,
-        audio_source: str = "wav",
+        audio: ClipAudio | None = None,
         background_target: bool = False,
         negative_audio: NegativeAudio | None = None,
         train_frames: int = 0,
@@ -69,8 +62,7 @@ class AVSDatasetMapper:
             targets: a training target is the "union" of the sounding objects of a frame, one of
                 its "components", or one of the "objects" (data with object maps only).
             component_min_area: smallest component, in pixels of the annotation.
-            audio_source: "wav" computes log-mel examples from the waveform; "log_mel" reads the
-                pickles of the official release.
+            audio: reads the sound; None: VGGish's log-mel from the waveform.
             background_target: the background of a frame is a target too, of class 1.
             negative_audio: in training, replaces the sound of some clips, whose frames then have
                 no sounding target; None replaces none.
@@ -79,16 +71,12 @@ class AVSDatasetMapper:
         """
         if targets not in TARGET_FORMS:
             raise ValueError(f"expected targets out of {', '.join(TARGET_FORMS)}, got {targets!r}")
-        if audio_source not in AUDIO_SOURCES:
-            raise ValueError(
-                f"expected an audio source out of {', '.join(AUDIO_SOURCES)}, got {audio_source!r}"
-            )
         self.is_train = is_train
         self.clip_seconds = clip_seconds
         self.augmentation = augmentation
         self.targets = targets
         self.component_min_area = component_min_area
-        self.audio_source = audio_source
+        self.audio = ClipAudio() if audio is None else audio
         self.background_target = background_target
         self.negative_audio = negative_audio
         self.train_frames = train_frames
@@ -101,7 +89,7 @@ class AVSDatasetMapper:
             "augmentation": build_augmentation(cfg, is_train),
             "targets": cfg.MODEL.TRANSAVS.TARGETS,
             "component_min_area": cfg.MODEL.TRANSAVS.COMPONENT_MIN_AREA,
-            "audio_source": cfg.INPUT.AUDIO_SOURCE,
+            "audio": build_clip_audio(cfg),
             "background_target": cfg.MODEL.TRANSAVS.BACKGROUND_TARGET,
             "negative_audio": build_negative_audio(cfg) if is_train else None,
             "train_frames": cfg.INPUT.TRAIN_FRAMES,
@@ -118,7 +106,8 @@ class AVSDatasetMapper:
             A dict with
             ``frames`` uint8 ``[F, 3, H, W]`` in the configured channel order,
             ``frame_index`` int64 ``[F]``, the second that each frame shows,
-            ``audio`` float32 ``[T, 1, 96, 64]``, log-mel examples,
+            what ``ClipAudio.read`` says of the sound: ``audio`` float32 ``[T, 1, 96, 64]``, log-mel
+            examples (or those of another front-end), or ``audio_embeddings``,
             ``height`` and ``width`` of the files in pixels, ``clip_id``, ``file_names``;
             in training ``target_masks``, F tensors bool ``[G, H, W]`` (G may be 0), and
             ``target_classes``, F tensors int64 ``[G]``: 0 "sounding object", 1 the background;
@@ -146,7 +135,7 @@ class AVSDatasetMapper:
             "width": width,
             "frames": torch.from_numpy(np.ascontiguousarray(moved.transpose(0, 3, 1, 2))),
             "frame_index": torch.tensor(seconds, dtype=torch.int64),
-            "audio": self._read_audio(replaced or record),
+            **self.audio.read(replaced or record),
         }
         if self.is_train:
             size = (height, width)
@@ -216,27 +205,6 @@ class AVSDatasetMapper:
         label_map = read_label_map(name)
         check_same_size(name, label_map.shape, size, f"its frame {record['file_names'][second]}")
         return object_labels(label_map, record["sounding_objects"][second])
-
-    def _read_audio(self, record: Record) -> Tensor:
-        """Returns the log-mel examples float32 ``[T, 1, 96, 64]`` of a record's audio condition."""
-        condition = record.get("audio_condition", "original")
-        if condition == "silence":
-            return silent_examples(self.clip_seconds)
-        if condition == "noise":
-            return noise_examples(self.clip_seconds, record["audio_seed"])
-        if condition != "original":
-            raise ValueError(
-                f"clip {record['clip_id']!r}: expected the audio condition 'original', 'silence' "
-                f"or 'noise', got {condition!r}"
-            )
-        if self.audio_source == "wav":
-            return read_wav_examples(record["audio_file"], self.clip_seconds)
-        if record["log_mel_file"] is None:
-            raise FileNotFoundError(
-                f"clip {record['clip_id']!r} has no log-mel pickle, which INPUT.AUDIO_SOURCE "
-                "'log_mel' reads; set it to 'wav' to compute the examples from the waveform"
-            )
-        return read_pickle_examples(record["log_mel_file"], self.clip_seconds)
 
 
 def _target_classes(labels: Image) -> Tensor:
