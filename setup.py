@@ -102,6 +102,7 @@ COMMANDS = {
     "transavs-pretrain-audio": "pretrain_audio",
     "transavs-eval-robustness": "eval_robustness",
     "transavs-convert-checkpoint": "convert_checkpoint",
+    "transavs-precompute-audio": "precompute_audio",
     "transavs-ablation": "ablation",
     "transavs-visualize": "visualize",
     "transavs-prepare-demo": "prepare_demo",

@@ -138,6 +138,16 @@ class WeightsFormat(ABC):
             it is not used; None for a name that this format does not have.
         """
 
+    def prepare(self, tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], dict[str, str]]:
+        """Returns the tensors to place, and those left with the reasons.
+
+        For formats that spread over several tensors what is one here.
+
+        Raises:
+            ValueError: a file that cannot be used.
+        """
+        return tensors, {}
+
     def lacks(self, target: str, expected: Mapping[str, Tensor]) -> str | None:
         """Returns why a model may lack ``target``; None where that is a mistake."""
         return None
@@ -173,6 +183,8 @@ def convert(
     not_finite: list[str] = []
     twice: list[str] = []
     differing: dict[str, str] = {}
+    tensors, left = kind.prepare(tensors)
+    result.left |= left
     for name, tensor in tensors.items():
         placed = kind.place(name, tensor, expected)
         if placed is None:

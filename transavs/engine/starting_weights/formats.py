@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from transavs.engine.starting_weights.audio_encoders import (
+    CLAPWeights,
+    HTSATWeights,
+    VGGishWeights,
+)
 from transavs.engine.starting_weights.conversion import WeightsFormat
 from transavs.engine.starting_weights.image_backbones import (
     MSRAResNet,
@@ -21,7 +26,10 @@ FORMATS: dict[str, WeightsFormat] = {
         OwnCheckpoint(),
         TorchvisionResNet(),
         MSRAResNet(),
+        CLAPWeights(),
+        HTSATWeights(),
         SwinImageNet(),
+        VGGishWeights(),
     )
 }
 
