@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from transavs.utils.lightning_checkpoint import load_lightning_checkpoint
 from transavs.utils.safe_pickle import refusal
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             tensors = safetensors.torch.load_file(file, device="cpu")
+        elif file.suffix == ".ckpt":
+            tensors = load_lightning_checkpoint(file)
         else:
             tensors = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from transavs.engine.starting_weights.conversion import as_tensors
+from transavs.utils.lightning_checkpoint import load_lightning_checkpoint
 from transavs.utils.safe_pickle import load_checkpoint_pickle, refusal
 
 # What files wrap their tensors in, outermost first.
@@ -22,9 +23,10 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Returns the tensors of a file, on the CPU, by the names that they have there.
 
     Args:
-        path: ``.safetensors``, ``.pkl`` (detectron2, Mask2Former, Caffe2), or anything that
-            ``torch.save`` wrote. A dictionary under ``model``, ``state_dict`` or ``blobs`` is what
-            is read, and what lies beside it (optimizer, iteration) is not.
+        path: ``.safetensors``, ``.pkl`` (detectron2, Mask2Former, Caffe2), ``.ckpt`` (PyTorch
+            Lightning), or anything that ``torch.save`` wrote. A dictionary under ``model``,
+            ``state_dict`` or ``blobs`` is what is read, and what lies beside it (optimizer,
+            iteration) is not.
 
     Raises:
         FileNotFoundError: no such file.
@@ -47,6 +49,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 def _read(file: Path) -> Any:
     if file.suffix == ".pkl":
         return load_checkpoint_pickle(file)
+    if file.suffix == ".ckpt":
+        return load_lightning_checkpoint(file)
     try:
         if file.suffix == ".safetensors":
             return safetensors.torch.load_file(file, device="cpu")
