@@ -222,7 +222,14 @@ def test_mask2former_leaves_queries_and_class_head(resnet_file, resnet_model):
     assert set(conversion.fresh) == {
         "query_decoder.class_head.weight", "query_decoder.class_head.bias",
     }  # fmt: skip
-    assert len(set(conversion.sources.values())) + len(conversion.left) == len(resnet_file)
+    # The way back: what was mapped, put together again, is the file.
+    back: dict[str, list[torch.Tensor]] = {}
+    for target, source in conversion.sources.items():
+        back.setdefault(source, []).append(conversion.tensors[target])
+    assert back.keys() | conversion.left.keys() == resnet_file.keys()
+    for source, parts in back.items():
+        assert len(parts) == (3 if "in_proj" in source else 1)
+        assert torch.equal(torch.cat(parts) if len(parts) > 1 else parts[0], resnet_file[source])
 
 
 @pytest.mark.parametrize("version", ["plain dictionary", "before version 2", "doubled"])
