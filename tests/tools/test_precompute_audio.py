@@ -15,6 +15,7 @@ from transavs.config import setup_cfg
 from transavs.data import AVSDatasetMapper, load_records, with_condition
 from transavs.engine import SafeCheckpointer, Trainer
 from transavs.engine.robustness import evaluate_conditions
+from transavs.tools import train_net
 from transavs.tools.precompute_audio import main
 
 #: Of the last one the sounds are files again, as off-screen sounds are.
@@ -193,15 +194,18 @@ def test_embeddings_of_another_front_end_are_refused(small):
         AVSDatasetMapper(cfg, is_train=False)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--output", "store.pth"], "name --output FILE.safetensors, got 'store.pth'"),
-    (["--output", "s.safetensors"], "no weights of SmallVGGish at MODEL.AUDIO.WEIGHTS ''"),
-    (["--output", "s.safetensors", "INPUT.AUDIO_SOURCE", "log_mel"], "set INPUT.AUDIO_SOURCE wav"),
-    (["--output", "s.safetensors", "--weights", "no.pth"], "no.pth"),
+def test_training_stops_before_work_without_the_file(datasets_env, capsys):
+    words = [*tiny_models.TINY, *SETS, "INPUT.AUDIO_EMBEDDINGS", "no.safetensors"]
+    assert train_net.main(["--config-file", "configs/ms3_R50.yaml", *words]) == 2
+    assert "no precomputed embeddings at no.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "options", "message"), [
+    (["--output", "store.pth"], [], "name --output FILE.safetensors, got 'store.pth'"),
+    (["--output", "s.safetensors"], [], "no weights of SmallVGGish at MODEL.AUDIO.WEIGHTS ''"),
+    (["--output", "s.safetensors"], ["INPUT.AUDIO_SOURCE", "log_mel"], "INPUT.AUDIO_SOURCE wav"),
+    (["--output", "s.safetensors", "--weights", "no.pth"], [], "no.pth"),
 ])  # fmt: skip
-def test_mistakes_are_told_in_a_line(datasets_env, arguments, message, capsys):
-    options = [word for word in arguments if word.isupper() or "." in word and word[0] == "I"]
-    words = [word for word in arguments if not word.startswith("INPUT") and word != "log_mel"]
-    options = arguments[len(words) :] if options else []
-    assert precompute(*words, options=[*SETS, *options]) == 2
+def test_mistakes_are_told_in_a_line(datasets_env, arguments, options, message, capsys):
+    assert precompute(*arguments, options=[*SETS, *options]) == 2
     assert message in capsys.readouterr().err
