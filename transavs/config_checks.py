@@ -22,6 +22,7 @@ def check_cfg(cfg: CfgNode) -> None:
         "MODEL.TRANSAVS.TARGETS": ("union", "components", "objects", "classes"),
         "MODEL.TRANSAVS.AUDIO_CONTEXT": ("clip", "window", "second"),
         "MODEL.TRANSAVS.QUERY_POSITION": ("learned", "none"),
+        "MODEL.TRANSAVS.HEAD": ("plain", "mask2former"),
         "MODEL.TRANSAVS.INFERENCE.RULE": ("argmax", "semantic_sum"),
         "MODEL.TPAVI.NORM": ("BN", "SyncBN", "naiveSyncBN"),
     }
@@ -50,6 +51,17 @@ def check_cfg(cfg: CfgNode) -> None:
         )
     if negative.SHARE:
         check_front_end(cfg, negative.KINDS)
+    if cfg.INPUT.AUDIO_EMBEDDINGS:
+        if cfg.INPUT.AUDIO_SOURCE != "wav":
+            raise ValueError(
+                "INPUT.AUDIO_EMBEDDINGS are those of sound files: set INPUT.AUDIO_SOURCE wav, got "
+                f"{cfg.INPUT.AUDIO_SOURCE!r}"
+            )
+        if not cfg.MODEL.AUDIO.FREEZE:
+            raise ValueError(
+                "INPUT.AUDIO_EMBEDDINGS need an encoder that does not change: set "
+                "MODEL.AUDIO.FREEZE True, or leave them empty"
+            )
     unknown = [name for name in cfg.TEST.ROBUSTNESS if name not in _CONDITIONS]
     if unknown:
         raise ValueError(

@@ -106,7 +106,7 @@ def test_weights_of_another_network_are_refused_in_short(tmp_path):
 
 def test_other_contents_are_refused(tmp_path):
     assert_refused(tmp_path, [torch.zeros(1)], "dictionary of tensors", "got list")
-    assert_refused(tmp_path, {"model": values(), "step": 3}, "entries are none: model, step")
+    assert_refused(tmp_path, {"weights": values(), "step": 3}, "entries are none: weights, step")
     assert_refused(tmp_path, b"not a checkpoint", "cannot read")
     assert_refused(tmp_path, b"not a checkpoint", "cannot read", name="bad.safetensors")
 

@@ -105,7 +105,7 @@ def test_random_weights_are_reported(caplog, name, freeze, level, words):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="one of NoAudio, SmallVGGish, VGGish.*got 'Vggish'"):
+    with pytest.raises(ValueError, match="one of CLAPHTSAT, HTSAT, NoAudio.*got 'Vggish'"):
         build_audio_encoder(make_cfg("Vggish"))
 
 

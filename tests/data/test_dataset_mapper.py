@@ -15,6 +15,7 @@ from transavs.audio import SAMPLE_RATE_HZ, SILENCE_LOG_MEL, clip_log_mel, white_
 from transavs.config import add_transavs_config
 from transavs.data.avsbench import load_avsbench
 from transavs.data.avsbench_spec import DEMO_MS3, DEMO_S4, MS3, S4
+from transavs.data.clip_audio import ClipAudio
 from transavs.data.conditions import with_condition
 from transavs.data.dataset_mapper import AVSDatasetMapper, build_augmentation
 from transavs.data.transforms import ClipAugmentation
@@ -405,7 +406,7 @@ def test_impossible_arguments() -> None:
     with pytest.raises(ValueError, match="union, components, objects, classes, got 'boxes'"):
         AVSDatasetMapper(**arguments, targets="boxes")
     with pytest.raises(ValueError, match="wav, log_mel, got 'mp3'"):
-        AVSDatasetMapper(**arguments, audio_source="mp3")
+        ClipAudio("mp3")
 
 
 def test_config_reaches_the_augmentation() -> None:

@@ -160,7 +160,7 @@ def test_unknown_timm_model_names_others():
 
 def test_timm_model_without_the_strides_is_refused():
     with pytest.raises(ValueError, match="strides 4, 8, 16 and 32; this timm model has"):
-        timm_backbone("vit_tiny_patch16_224")
+        timm_backbone("vit_small_patch32_224")
 
 
 def swin_opts(decoder: str) -> tuple:

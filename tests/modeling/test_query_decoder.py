@@ -157,3 +157,30 @@ def test_queries_first_doubt_that_they_sound():
 def test_no_layers_are_refused():
     with pytest.raises(ValueError, match="at least one layer, got 0"):
         QueryDecoder(1, CHANNELS, 2, 16, 0)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_head_of_mask2former(masked):
+    """Classes from the norm of the queries, masks through three linear layers of it."""
+    decoder = make(2, masked_attention=masked, head="mask2former")
+    features, queries = random_features(), torch.randn(FRAMES, QUERIES, CHANNELS)
+    seen = [queries]
+    decoder.feedforward[-1].register_forward_hook(lambda *call: seen.append(call[-1]))
+    outputs = run(decoder, features=features, queries=queries)
+    assert len(outputs) == 2 + masked
+    for before, output in ((seen[-1], outputs[-1]), *([(seen[0], outputs[0])] if masked else [])):
+        normed = decoder.norm(before)
+        hidden = normed
+        for layer in decoder.mask_embedding:
+            hidden = layer(hidden)
+        assert torch.equal(output.queries, normed)
+        assert torch.equal(output.class_logits, decoder.class_head(normed))
+        masks = torch.einsum("nqc,nchw->nqhw", hidden, features.mask_features)
+        torch.testing.assert_close(output.mask_logits, masks)
+    sum(o.class_logits.sum() + o.mask_logits.square().sum() for o in outputs).backward()
+    assert all(parameter.grad is not None for parameter in decoder.parameters())
+
+
+def test_unknown_head():
+    with pytest.raises(ValueError, match="one of plain, mask2former, got 'linear'"):
+        make(1, head="linear")

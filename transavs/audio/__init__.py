@@ -1,7 +1,14 @@
 """The audio room: sound files -> waveform -> log-mel examples -> embeddings."""
 
+from transavs.audio.embedding_store import EmbeddingStore
 from transavs.audio.encoder_base import AudioEncoder
-from transavs.audio.encoders import AUDIO_ENCODER_REGISTRY, build_audio_encoder
+from transavs.audio.encoders import (
+    AUDIO_ENCODER_REGISTRY,
+    build_audio_encoder,
+    build_front_end,
+)
+from transavs.audio.front_end import VGGISH_LOG_MEL, FrontEnd
+from transavs.audio.hts_at import CLAPHTSAT, HTSAT
 from transavs.audio.io import load_waveform, save_waveform
 from transavs.audio.log_mel import (
     EXAMPLE_SECONDS,
@@ -26,16 +33,22 @@ from transavs.audio.weights import load_encoder_weights
 
 __all__ = [
     "AUDIO_ENCODER_REGISTRY",
+    "CLAPHTSAT",
     "EXAMPLE_SECONDS",
     "EXAMPLE_WINDOWS",
+    "HTSAT",
     "MEL_BANDS",
     "SAMPLE_RATE_HZ",
     "SILENCE_LOG_MEL",
+    "VGGISH_LOG_MEL",
     "AudioEncoder",
+    "EmbeddingStore",
+    "FrontEnd",
     "SmallVGGish",
     "VGGish",
     "add_white_noise",
     "build_audio_encoder",
+    "build_front_end",
     "clip_log_mel",
     "fit_examples",
     "load_encoder_weights",

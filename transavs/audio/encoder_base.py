@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
-from transavs.audio.log_mel import check_examples
+from transavs.audio.front_end import VGGISH_LOG_MEL, FrontEnd
+from transavs.utils.fingerprint import fingerprint
 
 
 class AudioEncoder(nn.Module, ABC):
-    """Log-mel examples in, one embedding for each out.
+    """Examples of its front-end in, one embedding for each out: an embedding a second.
 
-    A subclass sets ``embedding_dim`` and implements ``embed``; freezing and input checks are here.
+    A subclass sets ``embedding_dim`` and implements ``embed``; one that does not take VGGish's
+    log-mel brings its ``front_end``, and one whose public weights have other names translates them
+    in ``rename_weights``. Freezing and input checks are here.
 
     Attributes:
         embedding_dim: channels of the embedding.
+        front_end: makes the examples; a class attribute, because data are read without the encoder.
         released_weights: file name and origin of public weights, "" where there are none; the
             warning about random weights names them.
     """
 
     embedding_dim: int
+    front_end: FrontEnd = VGGISH_LOG_MEL
     released_weights: str = ""
 
     def __init__(self) -> None:
         super().__init__()
         self.frozen = False
+        self._identity: str | None = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> AudioEncoder:
@@ -36,13 +43,40 @@ class AudioEncoder(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, examples: Tensor) -> Tensor:
-        """Maps float ``[S, 1, 96, 64]`` to float ``[S, embedding_dim]``."""
+        """Maps float ``[S, *front_end.example_shape]`` to float ``[S, embedding_dim]``."""
 
-    def forward(self, examples: Tensor) -> Tensor:
-        """Returns the embeddings of log-mel examples.
+    def rename_weights(
+        self, tensors: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Returns a file's tensors under the encoder's names, and those left with the reasons.
 
         Args:
-            examples: float ``[S, 1, 96, 64]`` as ``log_mel_examples`` makes them; S may be 0.
+            tensors: by the names of the file. By default these are the encoder's own.
+        """
+        return tensors, {}
+
+    def identity(self) -> str:
+        """Returns what its embeddings depend on: class, front-end, and a hash of its weights.
+
+        Of a frozen encoder it is computed once, and again after weights are loaded.
+        """
+        if self._identity is None or not self.frozen:
+            self._identity = (
+                f"{type(self).__name__}; {self.front_end.version}; {fingerprint(self)[:16]}"
+            )
+        return self._identity
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # Called when weights are loaded into this module or any that holds it.
+        self._identity = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def forward(self, examples: Tensor) -> Tensor:
+        """Returns the embeddings of examples.
+
+        Args:
+            examples: float ``[S, *front_end.example_shape]`` (VGGish: ``[S, 1, 96, 64]``) as
+                ``front_end.clip_examples`` makes them; S may be 0.
 
         Returns:
             float ``[S, embedding_dim]``; without a graph where the encoder is frozen.
@@ -50,7 +84,7 @@ class AudioEncoder(nn.Module, ABC):
         Raises:
             ValueError: another shape or type.
         """
-        check_examples(examples)
+        self.front_end.check(examples)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return self.embed(examples)
 

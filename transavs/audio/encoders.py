@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from fvcore.common.config import CfgNode
 from fvcore.common.registry import Registry
 
 from transavs.audio.encoder_base import AudioEncoder
+from transavs.audio.front_end import VGGISH_LOG_MEL, FrontEnd
+from transavs.audio.hts_at import CLAPHTSAT, HTSAT
 from transavs.audio.no_audio import NoAudio
 from transavs.audio.small_vggish import SmallVGGish
 from transavs.audio.vggish import VGGish
@@ -16,12 +19,15 @@ from transavs.audio.weights import load_encoder_weights, report_random_weights
 AUDIO_ENCODER_REGISTRY = Registry("AUDIO_ENCODER")
 AUDIO_ENCODER_REGISTRY.__doc__ = """
 Audio encoders by name. An entry is a subclass of ``AudioEncoder``, built by its ``from_config``,
-or a function of ``cfg`` that returns an ``AudioEncoder``.
+or a function of ``cfg`` that returns an ``AudioEncoder``; a function whose encoder does not take
+VGGish's log-mel has an attribute ``front_end``, too.
 """
 
 AUDIO_ENCODER_REGISTRY.register(VGGish)
 AUDIO_ENCODER_REGISTRY.register(SmallVGGish)
 AUDIO_ENCODER_REGISTRY.register(NoAudio)
+AUDIO_ENCODER_REGISTRY.register(HTSAT)
+AUDIO_ENCODER_REGISTRY.register(CLAPHTSAT)
 
 
 def build_audio_encoder(cfg: CfgNode) -> AudioEncoder:
@@ -33,7 +39,8 @@ def build_audio_encoder(cfg: CfgNode) -> AudioEncoder:
             with a loud warning) and ``FREEZE`` (bool).
 
     Returns:
-        a module with ``embedding_dim`` that maps ``[S, 1, 96, 64]`` to ``[S, embedding_dim]``.
+        a module with ``embedding_dim`` that maps its front-end's examples, such as
+        ``[S, 1, 96, 64]``, to ``[S, embedding_dim]``.
         Frozen, its parameters need no gradient, it runs without one, and it stays in evaluation
         mode whatever its parent's ``train()`` says.
 
@@ -41,10 +48,7 @@ def build_audio_encoder(cfg: CfgNode) -> AudioEncoder:
         ValueError: an unknown name, or weights that do not fit.
     """
     name, weights, freeze = cfg.MODEL.AUDIO.NAME, cfg.MODEL.AUDIO.WEIGHTS, cfg.MODEL.AUDIO.FREEZE
-    if name not in AUDIO_ENCODER_REGISTRY:
-        known = ", ".join(sorted(known for known, _ in AUDIO_ENCODER_REGISTRY))
-        raise ValueError(f"MODEL.AUDIO.NAME must be one of {known}, got {name!r}")
-    entry = AUDIO_ENCODER_REGISTRY.get(name)
+    entry = _registered(name)
     encoder = getattr(entry, "from_config", entry)(cfg)
     if not isinstance(encoder, AudioEncoder):
         raise TypeError(
@@ -62,3 +66,21 @@ def build_audio_encoder(cfg: CfgNode) -> AudioEncoder:
     else:
         load_encoder_weights(encoder, weights)
     return encoder
+
+
+def build_front_end(cfg: CfgNode) -> FrontEnd:
+    """Returns the front-end of the encoder ``MODEL.AUDIO.NAME``, without building the encoder.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    entry = _registered(cfg.MODEL.AUDIO.NAME)
+    front_end: FrontEnd = getattr(entry, "front_end", VGGISH_LOG_MEL)
+    return front_end
+
+
+def _registered(name: str) -> Any:
+    if name not in AUDIO_ENCODER_REGISTRY:
+        known = ", ".join(sorted(known for known, _ in AUDIO_ENCODER_REGISTRY))
+        raise ValueError(f"MODEL.AUDIO.NAME must be one of {known}, got {name!r}")
+    return AUDIO_ENCODER_REGISTRY.get(name)

@@ -18,14 +18,15 @@ INT16_SCALE = 32768
 UNKNOWN_LENGTH_BYTES = 0x7FFF_0000
 
 
-def load_waveform(path: str | os.PathLike[str]) -> Tensor:
-    """Returns the sound of a file as mono at 16 kHz.
+def load_waveform(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RATE_HZ) -> Tensor:
+    """Returns the sound of a file as mono, at 16 kHz unless asked for another rate.
 
     Channels are averaged before resampling, as AVSBench's own reader does.
 
     Args:
         path: a wav file (8, 16, 24 or 32 bit, float or double, plain or extensible header), or
             anything else that libsndfile reads (FLAC, Ogg Vorbis, ...).
+        sample_rate_hz: of the result.
 
     Returns:
         float32 ``[L]``, L >= 1. Integer samples are divided by their full scale (32768 for 16 bit)
@@ -54,7 +55,7 @@ def load_waveform(path: str | os.PathLike[str]) -> Tensor:
     mono = torch.from_numpy(samples.mean(axis=1, dtype=np.float64).astype(np.float32))
     mono = as_waveform(mono, source=str(path))
     try:
-        return resample_waveform(mono, sample_rate).contiguous()
+        return resample_waveform(mono, sample_rate, sample_rate_hz).contiguous()
     except ValueError as error:
         raise ValueError(f"cannot resample {path}: {error}") from error
 

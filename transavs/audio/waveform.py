@@ -55,25 +55,26 @@ def as_waveform(waveform: Tensor | np.ndarray, source: str = "the waveform") -> 
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def resample_waveform(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Returns the waveform at 16 kHz (windowed-sinc interpolation of torchaudio).
+def resample_waveform(waveform: Tensor, sample_rate: int, new_rate: int = SAMPLE_RATE_HZ) -> Tensor:
+    """Returns the waveform at ``new_rate`` (windowed-sinc interpolation of torchaudio).
 
     Args:
         waveform: float ``[L]``.
         sample_rate: its rate in Hz, 1 000 to 1 000 000.
+        new_rate: wanted, in Hz.
 
     Returns:
-        float ``[ceil(L * 16000 / sample_rate)]``. The filter may overshoot the range of its input
-        by a few percent at steep edges.
+        float ``[ceil(L * new_rate / sample_rate)]``. The filter may overshoot the range of its
+        input by a few percent at steep edges.
     """
     if not LOWEST_RATE_HZ <= sample_rate <= HIGHEST_RATE_HZ:
         raise ValueError(
             f"the sample rate must lie between {LOWEST_RATE_HZ} and {HIGHEST_RATE_HZ} Hz, "
             f"got {sample_rate}"
         )
-    if sample_rate == SAMPLE_RATE_HZ or len(waveform) == 0:
+    if sample_rate == new_rate or len(waveform) == 0:
         return waveform
-    common = math.gcd(sample_rate, SAMPLE_RATE_HZ)
-    if (SAMPLE_RATE_HZ // common) * (sample_rate // common) > LARGEST_KERNEL:
+    common = math.gcd(sample_rate, new_rate)
+    if (new_rate // common) * (sample_rate // common) > LARGEST_KERNEL:
         sample_rate = round(sample_rate / ROUNDED_RATE_HZ) * ROUNDED_RATE_HZ
-    return torchaudio.functional.resample(waveform, sample_rate, SAMPLE_RATE_HZ)
+    return torchaudio.functional.resample(waveform, sample_rate, new_rate)

@@ -7,11 +7,13 @@ import os
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from transavs.utils.lightning_checkpoint import load_lightning_checkpoint
 from transavs.utils.safe_pickle import refusal
 
 logger = logging.getLogger(__name__)
@@ -27,8 +29,10 @@ def load_encoder_weights(encoder: nn.Module, path: str | os.PathLike[str]) -> No
     Args:
         encoder: an ``AudioEncoder``.
         path: a ``.safetensors`` file, or a flat dictionary of tensors saved by ``torch.save``
-            (``.pth``; ``vggish-10086976.pth`` is one). The names of torchaudio's bundle are
-            translated. "" loads nothing and logs that the encoder is random.
+            (``.pth``; ``vggish-10086976.pth`` is one), also one that lies under ``state_dict`` or
+            ``model`` beside other things. The names of torchaudio's bundle, and what the encoder's
+            ``rename_weights`` knows, are translated. "" loads nothing and logs that the encoder is
+            random.
 
     Raises:
         FileNotFoundError: no such file.
@@ -43,10 +47,24 @@ def load_encoder_weights(encoder: nn.Module, path: str | os.PathLike[str]) -> No
             f"no audio encoder weights at {file}: mend MODEL.AUDIO.WEIGHTS"
             + _where_to_get_weights(encoder)
         )
-    tensors = {_own_name(name): tensor for name, tensor in _read_tensors(file).items()}
+    rename = getattr(encoder, "rename_weights", None)
+    tensors = _read_tensors(file)
+    left: dict[str, str] = {}
+    try:
+        if rename:
+            tensors, left = rename(tensors)
+    except ValueError as error:
+        raise ValueError(f"{file} does not fit {type(encoder).__name__}: {error}") from error
+    tensors = {_own_name(name): tensor for name, tensor in tensors.items()}
+    # Counters of batches, which files of frozen encoders may lack, change no embedding.
+    counters = [name for name in encoder.state_dict() if name.endswith("num_batches_tracked")]
+    tensors |= {name: encoder.state_dict()[name] for name in counters if name not in tensors}
     _check_tensors(encoder.state_dict(), tensors, file, type(encoder).__name__)
     encoder.load_state_dict(tensors)
     logger.info("Loaded %d tensors of %s from %s", len(tensors), type(encoder).__name__, file)
+    for reason in sorted(set(left.values())):
+        names = [name for name in left if left[name] == reason]
+        logger.info("%d left, %s: %s", len(names), reason, _listed(names))
 
 
 def report_random_weights(encoder: nn.Module, reason: str) -> None:
@@ -81,6 +99,8 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             tensors = safetensors.torch.load_file(file, device="cpu")
+        elif file.suffix == ".ckpt":
+            tensors = load_lightning_checkpoint(file)
         else:
             tensors = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -94,6 +114,10 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"expected a dictionary of tensors in {file}, got {type(tensors).__name__}"
         )
+    for wrapper in ("state_dict", "model"):
+        inner: Any = tensors.get(wrapper)
+        if isinstance(inner, dict):
+            tensors = inner
     odd = [str(name) for name, value in tensors.items() if not isinstance(value, Tensor)]
     if odd:
         raise ValueError(

@@ -9,13 +9,8 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor
 
-from transavs.data.audio_files import (
-    noise_examples,
-    read_pickle_examples,
-    read_wav_examples,
-    silent_examples,
-)
 from transavs.data.avsbench import Record
+from transavs.data.clip_audio import ClipAudio, build_clip_audio
 from transavs.data.image_files import Image, check_same_size, read_frame
 from transavs.data.negative_audio import NegativeAudio, build_negative_audio
 from transavs.data.record_masks import (
@@ -33,8 +28,6 @@ from transavs.data.targets import (
     union_labels,
 )
 from transavs.data.transforms import ClipAugmentation, ClipTransform
-
-AUDIO_SOURCES = ("wav", "log_mel")
 
 
 class AVSDatasetMapper:
@@ -55,7 +48,7 @@ class AVSDatasetMapper:
         targets: str = "union",
         num_classes: int = 1,
         component_min_area: int = 16,
-        audio_source: str = "wav",
+        audio: ClipAudio | None = None,
         background_target: bool = False,
         negative_audio: NegativeAudio | None = None,
         train_frames: int = 0,
@@ -70,8 +63,7 @@ class AVSDatasetMapper:
                 is of one of the "classes" (data with class maps only).
             num_classes: classes of the targets, without the background.
             component_min_area: smallest component, in pixels of the annotation.
-            audio_source: "wav" computes log-mel examples from the waveform; "log_mel" reads the
-                pickles of the official release.
+            audio: reads the sound; None: VGGish's log-mel from the waveform.
             background_target: the background of a frame is a target too, of the class behind the
                 others.
             negative_audio: in training, replaces the sound of some clips, whose frames then have
@@ -81,17 +73,13 @@ class AVSDatasetMapper:
         """
         if targets not in TARGET_FORMS:
             raise ValueError(f"expected targets out of {', '.join(TARGET_FORMS)}, got {targets!r}")
-        if audio_source not in AUDIO_SOURCES:
-            raise ValueError(
-                f"expected an audio source out of {', '.join(AUDIO_SOURCES)}, got {audio_source!r}"
-            )
         self.is_train = is_train
         self.clip_seconds = clip_seconds
         self.augmentation = augmentation
         self.targets = targets
         self.num_classes = num_classes
         self.component_min_area = component_min_area
-        self.audio_source = audio_source
+        self.audio = ClipAudio() if audio is None else audio
         self.background_target = background_target
         self.negative_audio = negative_audio
         self.train_frames = train_frames
@@ -105,7 +93,7 @@ class AVSDatasetMapper:
             "targets": cfg.MODEL.TRANSAVS.TARGETS,
             "num_classes": cfg.MODEL.TRANSAVS.NUM_CLASSES,
             "component_min_area": cfg.MODEL.TRANSAVS.COMPONENT_MIN_AREA,
-            "audio_source": cfg.INPUT.AUDIO_SOURCE,
+            "audio": build_clip_audio(cfg),
             "background_target": cfg.MODEL.TRANSAVS.BACKGROUND_TARGET,
             "negative_audio": build_negative_audio(cfg) if is_train else None,
             "train_frames": cfg.INPUT.TRAIN_FRAMES,
@@ -122,7 +110,8 @@ class AVSDatasetMapper:
             A dict with
             ``frames`` uint8 ``[F, 3, H, W]`` in the configured channel order,
             ``frame_index`` int64 ``[F]``, the second that each frame shows,
-            ``audio`` float32 ``[T, 1, 96, 64]``, log-mel examples,
+            what ``ClipAudio.read`` says of the sound: ``audio`` float32 ``[T, 1, 96, 64]``, log-mel
+            examples (or those of another front-end), or ``audio_embeddings``,
             ``height`` and ``width`` of the files in pixels (in evaluation of what they are
             stretched to, if they are), ``clip_id``, ``file_names``;
             in training ``target_masks``, F tensors bool ``[G, H, W]`` (G may be 0), and
@@ -154,7 +143,7 @@ class AVSDatasetMapper:
             "width": width,
             "frames": torch.from_numpy(np.ascontiguousarray(moved.transpose(0, 3, 1, 2))),
             "frame_index": torch.tensor(seconds, dtype=torch.int64),
-            "audio": self._read_audio(replaced or record),
+            **self.audio.read(replaced or record),
         }
         if self.is_train:
             size = (height, width)
@@ -211,31 +200,6 @@ class AVSDatasetMapper:
         if self.targets == "components":
             return component_labels(mask, self.component_min_area)
         return union_labels(mask)
-
-    def _read_audio(self, record: Record) -> Tensor:
-        """Returns the log-mel examples float32 ``[T, 1, 96, 64]`` of a record's audio condition.
-
-        T is the length of the record's own clip, whatever sound it is given.
-        """
-        condition = record.get("audio_condition", "original")
-        seconds = len(record["file_names"])
-        if condition == "silence":
-            return silent_examples(seconds)
-        if condition == "noise":
-            return noise_examples(seconds, record["audio_seed"])
-        if condition != "original":
-            raise ValueError(
-                f"clip {record['clip_id']!r}: expected the audio condition 'original', 'silence' "
-                f"or 'noise', got {condition!r}"
-            )
-        if self.audio_source == "wav":
-            return read_wav_examples(record["audio_file"], seconds)
-        if record["log_mel_file"] is None:
-            raise FileNotFoundError(
-                f"clip {record['clip_id']!r} has no log-mel pickle, which INPUT.AUDIO_SOURCE "
-                "'log_mel' reads; set it to 'wav' to compute the examples from the waveform"
-            )
-        return read_pickle_examples(record["log_mel_file"], seconds)
 
 
 def _moved(masks: Tensor, transform: ClipTransform) -> Tensor:

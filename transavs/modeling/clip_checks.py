@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transavs.modeling.clip_audio import clip_seconds
+
 
 def check_clips(clips: Any, training: bool) -> None:
     """Raises ValueError for clips that are not what ``TransAVS.forward`` describes."""
@@ -24,21 +26,23 @@ def check_clips(clips: Any, training: bool) -> None:
 
 def _check_clip(clip: dict[str, Any]) -> None:
     name = clip.get("clip_id", "")
-    for key in ("frames", "audio"):
+    sound = "audio" if clip.get("audio_embeddings") is None else "audio_embeddings"
+    for key in ("frames", sound):
         if not isinstance(clip.get(key), Tensor):
             raise ValueError(
                 f"clip {name!r}: expected a tensor {key!r}, got {type(clip.get(key)).__name__}"
             )
-    frames, audio = clip["frames"], clip["audio"]
+    frames, audio = clip["frames"], clip[sound]
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[1] != 3 or not len(frames):
         raise ValueError(
             f"clip {name!r}: expected frames uint8 [F, 3, H, W], got {frames.dtype} "
             f"{list(frames.shape)}"
         )
     if audio.dtype != torch.float32:
-        raise ValueError(f"clip {name!r}: expected audio float32, got {audio.dtype}")
+        raise ValueError(f"clip {name!r}: expected {sound} float32, got {audio.dtype}")
     if not torch.isfinite(audio).all():
-        raise ValueError(f"clip {name!r}: the log-mel examples hold NaN or infinite values")
+        kind = "log-mel examples" if sound == "audio" else "precomputed embeddings"
+        raise ValueError(f"clip {name!r}: the {kind} hold NaN or infinite values")
     for key in ("height", "width"):
         if key in clip and int(clip[key]) < 1:
             raise ValueError(f"clip {name!r}: {key} must be at least 1, got {clip[key]}")
@@ -67,7 +71,7 @@ def _check_targets(clip: dict[str, Any]) -> None:
 
 def frame_seconds(clip: dict[str, Any]) -> Tensor:
     """Which second each frame of a clip shows, checked against the clip's audio."""
-    frames, seconds = len(clip["frames"]), len(clip["audio"])
+    frames, seconds = len(clip["frames"]), clip_seconds(clip)
     index = clip.get("frame_index")
     if index is None:
         if frames != seconds:

@@ -69,7 +69,8 @@ class ClipModel(nn.Module, ABC):
 
         Args:
             clips: each with ``frames`` uint8 ``[F, 3, H, W]`` in the order of ``INPUT.FORMAT``,
-                ``audio`` float32 ``[T, 1, 96, 64]``, optional ``frame_index`` int64 ``[F]`` (the
+                ``audio`` float32 ``[T, 1, 96, 64]`` (or what another encoder takes) or
+                ``audio_embeddings`` float32 ``[T, D]``, optional ``frame_index`` int64 ``[F]`` (the
                 second that each frame shows; by default frame t shows second t and F == T),
                 optional ``height`` and ``width`` of the wanted masks (default: the frames' own);
                 in training ``target_masks`` and ``target_classes``, lists of F tensors

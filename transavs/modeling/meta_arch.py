@@ -11,7 +11,7 @@ from detectron2.modeling.backbone import Backbone
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
-from transavs.audio import build_audio_encoder
+from transavs.audio import AudioEncoder, build_audio_encoder
 from transavs.losses import (
     AgreementLoss,
     AudioQueryDistanceLoss,
@@ -19,6 +19,7 @@ from transavs.losses import (
     SetCriterion,
     StepwiseThreshold,
 )
+from transavs.modeling.clip_audio import embed_clips
 from transavs.modeling.clip_model import ClipModel
 from transavs.modeling.inference import (
     argmax_classes,
@@ -44,7 +45,7 @@ class TransAVS(ClipModel):
     Args:
         backbone: frames -> features at strides 4 to 32.
         pixel_decoder: features -> three maps and the per-pixel embedding.
-        audio_encoder: log-mel examples ``[S, 1, 96, 64]`` -> embeddings ``[S, D]``.
+        audio_encoder: examples, such as log-mels ``[S, 1, 96, 64]``, -> embeddings ``[S, D]``.
         query_generator: embeddings -> queries.
         query_decoder: queries and maps -> classes and masks.
         criterion: the losses.
@@ -67,7 +68,7 @@ class TransAVS(ClipModel):
         *,
         backbone: Backbone,
         pixel_decoder: nn.Module,
-        audio_encoder: nn.Module,
+        audio_encoder: AudioEncoder,
         query_generator: AudioQueryGenerator,
         query_decoder: QueryDecoder,
         criterion: SetCriterion,
@@ -131,6 +132,7 @@ class TransAVS(ClipModel):
                 node.DECODER_LAYERS,
                 masked_attention=node.MASKED_ATTENTION,
                 dropout=node.DROPOUT,
+                head=node.HEAD,
             ),
             "criterion": build_criterion(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
@@ -174,10 +176,7 @@ class TransAVS(ClipModel):
     ) -> tuple[list[QueryOutput], PixelFeatures, list[Tensor]]:
         """Outputs of the decoder layers, the pixel decoder's features, and F_a of each clip."""
         maps = self._image_features(images)
-        audio = [clip["audio"] for clip in clips]
-        lengths = [len(examples) for examples in audio]
-        embedded = self.audio_encoder(torch.cat(audio).to(self.device, non_blocking=True))
-        embeddings = list(embedded.split(lengths))
+        embeddings = embed_clips(self.audio_encoder, clips, self.device)
         queries, position = self.query_generator(embeddings, seconds)
         features = self.pixel_decoder(maps)
         all_layers = self.training and self.deep_supervision

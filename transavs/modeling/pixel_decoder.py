@@ -53,9 +53,12 @@ def _registered(cfg: CfgNode) -> Any:
     return PIXEL_DECODER_REGISTRY.get(name)
 
 
-def _projection(in_channels: int, channels: int, norm: str, kernel: int = 1) -> nn.Sequential:
-    """A convolution with its norm; the norm's bias stands in for the convolution's."""
-    convolution = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=norm == "")
+def _projection(
+    in_channels: int, channels: int, norm: str, kernel: int = 1, bias: bool = False
+) -> nn.Sequential:
+    """A convolution with its norm, whose bias stands in for the convolution's unless asked."""
+    bias = bias or norm == ""
+    convolution = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=bias)
     nn.init.kaiming_uniform_(convolution.weight, a=1)
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
@@ -147,7 +150,7 @@ class _DeformableEncoderLayer(nn.Module):
 @PIXEL_DECODER_REGISTRY.register()
 class MSDeformAttnPixelDecoder(nn.Module):
     """Mask2Former's pixel decoder: deformable self-attention over strides 32, 16 and 8, then one
-    lateral step to stride 4."""
+    lateral step to stride 4. With ``PROJECTION_BIAS`` it holds every tensor of theirs."""
 
     def __init__(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
         super().__init__()
@@ -155,7 +158,9 @@ class MSDeformAttnPixelDecoder(nn.Module):
         channels = cfg.MODEL.TRANSAVS.HIDDEN_DIM
         self.memory_proj = nn.ModuleDict(
             {
-                name: _projection(_channels(input_shape, name), channels, node.NORM)
+                name: _projection(
+                    _channels(input_shape, name), channels, node.NORM, bias=node.PROJECTION_BIAS
+                )
                 for name in _MEMORY_FEATURES
             }
         )

@@ -18,6 +18,7 @@ from transavs.structures import PixelFeatures, QueryOutput
 
 # p(sounding) of a query before training, below any delta of Eq. (18).
 _FIRST_CONFIDENCE = 0.25
+HEADS = ("plain", "mask2former")
 
 
 class QueryDecoder(nn.Module):
@@ -33,6 +34,8 @@ class QueryDecoder(nn.Module):
         feedforward: hidden width of the feed-forward layers.
         num_layers: N_2.
         num_levels: feature maps in the round robin.
+        head: "plain": classes and masks straight from the queries, Eq. (7), (8); "mask2former":
+            from their layer norm, and the masks through three linear layers more.
         masked_attention: a query looks only where the previous layer's mask of it is above 0.5
             (everywhere if that is nowhere); off in the paper.
         dropout: of the layers.
@@ -49,10 +52,13 @@ class QueryDecoder(nn.Module):
         num_levels: int = 3,
         masked_attention: bool = False,
         dropout: float = 0.0,
+        head: str = "plain",
     ) -> None:
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"the decoder needs at least one layer, got {num_layers}")
+        if head not in HEADS:
+            raise ValueError(f"the head must be one of {', '.join(HEADS)}, got {head!r}")
         self.masked_attention = masked_attention
         self.num_heads = num_heads
         self.cross_attention = nn.ModuleList(
@@ -66,6 +72,17 @@ class QueryDecoder(nn.Module):
         )
         # Tells the maps apart; a decoder of fewer layers than maps never sees the last ones.
         self.level = nn.Embedding(min(num_levels, num_layers), channels)
+        self.norm: nn.Module | None = None
+        self.mask_embedding: nn.Module | None = None
+        if head == "mask2former":
+            self.norm = nn.LayerNorm(channels)
+            self.mask_embedding = nn.Sequential(
+                nn.Linear(channels, channels),
+                nn.ReLU(),
+                nn.Linear(channels, channels),
+                nn.ReLU(),
+                nn.Linear(channels, channels),
+            )
         self.class_head = nn.Linear(channels, num_classes + 1)
         # Queries start out unsure of sounding: otherwise the query losses, which act on confident
         # ones, would drown the others before anything is learned.
@@ -93,9 +110,10 @@ class QueryDecoder(nn.Module):
         outputs: list[QueryOutput] = []
         mask_logits = None
         if self.masked_attention:
-            mask_logits = self._masks(queries, features)
+            first = self._predict(queries, features)
+            mask_logits = first.mask_logits
             if all_layers:
-                outputs.append(QueryOutput(queries, self.class_head(queries), mask_logits))
+                outputs.append(first)
         last = len(self.cross_attention) - 1
         for layer, cross_attention in enumerate(self.cross_attention):
             level = layer % len(memory)
@@ -107,14 +125,22 @@ class QueryDecoder(nn.Module):
             )
             queries = self.self_attention[layer](queries, query_position)
             queries = self.feedforward[layer](queries)
-            if all_layers or layer == last:
-                mask_logits = self._masks(queries, features)
-                outputs.append(QueryOutput(queries, self.class_head(queries), mask_logits))
-            elif self.masked_attention:
-                mask_logits = self._masks(queries, features)
-            if not self.masked_attention:
-                mask_logits = None
+            supervised = all_layers or layer == last
+            if not supervised and not self.masked_attention:
+                continue
+            output = self._predict(queries, features)
+            if supervised:
+                outputs.append(output)
+            if self.masked_attention:
+                mask_logits = output.mask_logits
         return outputs
+
+    def _predict(self, queries: Tensor, features: PixelFeatures) -> QueryOutput:
+        """Classes and masks, Eq. (7), (8), of the queries of a layer."""
+        if self.norm is not None:
+            queries = self.norm(queries)
+        embedded = queries if self.mask_embedding is None else self.mask_embedding(queries)
+        return QueryOutput(queries, self.class_head(queries), self._masks(embedded, features))
 
     def _flatten(self, features: PixelFeatures) -> tuple[list[Tensor], list[Tensor]]:
         """Maps as token sequences ``[N, h*w, C]`` marked with their level, and their positions."""

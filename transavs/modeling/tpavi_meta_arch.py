@@ -8,10 +8,11 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.backbone import Backbone
-from torch import Tensor, nn
+from torch import Tensor
 
-from transavs.audio import build_audio_encoder
+from transavs.audio import AudioEncoder, build_audio_encoder
 from transavs.losses import audio_visual_matching_loss, frame_bce_loss, union_masks
+from transavs.modeling.clip_audio import embed_clips
 from transavs.modeling.clip_model import ClipModel
 from transavs.modeling.inference import resize_logits
 from transavs.modeling.tpavi import STAGES, TPAVIDecoder, TPAVIOutput
@@ -54,7 +55,7 @@ class TPAVI(ClipModel):
         *,
         backbone: Backbone,
         decoder: TPAVIDecoder,
-        audio_encoder: nn.Module,
+        audio_encoder: AudioEncoder,
         pixel_mean: list[float],
         pixel_std: list[float],
         avm_weight: float = 0.0,
@@ -123,8 +124,7 @@ class TPAVI(ClipModel):
     ) -> TPAVIOutput:
         maps = self._image_features(images)
         # Only the seconds that a frame shows.
-        examples = torch.cat([clip["audio"][own] for clip, own in zip(clips, seconds, strict=True)])
-        embeddings = self.audio_encoder(examples.to(self.device, non_blocking=True))
+        embeddings = torch.cat(embed_clips(self.audio_encoder, clips, self.device, seconds))
         output: TPAVIOutput = self.decoder(maps, embeddings, [len(own) for own in seconds])
         return output
 

@@ -102,6 +102,7 @@ def _portable(cfg: CfgNode) -> CfgNode:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS = cfg.MODEL.AUDIO.WEIGHTS = cfg.MODEL.BACKBONE.CACHE = ""
+    cfg.INPUT.AUDIO_EMBEDDINGS = ""
     cfg.OUTPUT_DIR = "output"
     cfg.freeze()
     return cfg

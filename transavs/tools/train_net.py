@@ -16,6 +16,7 @@ from detectron2.utils.logger import setup_logger
 
 from transavs.audio import AUDIO_ENCODER_REGISTRY
 from transavs.data import load_records
+from transavs.data.clip_audio import build_clip_audio
 from transavs.engine import SafeCheckpointer, Trainer, check_precision
 from transavs.engine.robustness import check_conditions
 from transavs.engine.trained_model import check_device
@@ -73,8 +74,8 @@ def check_before_work(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Raises ValueError or OSError for what would otherwise end the work, perhaps after hours.
 
     Looks at the names in the configuration, the device, the batch, the output folder, whether all
-    files of all data sets are there (not into them), and whether the test sets can be heard under
-    ``TEST.ROBUSTNESS``.
+    files of all data sets are there (not into them), the file of precomputed embeddings, and
+    whether the test sets can be heard under ``TEST.ROBUSTNESS``.
     """
     registries = {
         "MODEL.META_ARCHITECTURE": (cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
@@ -87,6 +88,7 @@ def check_before_work(cfg: CfgNode, args: argparse.Namespace) -> None:
             known = ", ".join(sorted(known for known, _ in registry))
             raise ValueError(f"{key} must be one of {known}, got {name!r}")
     check_device(cfg)
+    build_clip_audio(cfg)
     if not args.eval_only:
         check_precision(cfg)
     processes = args.num_gpus * args.num_machines

@@ -119,7 +119,7 @@ def load_checkpoint_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
     """
     path = _existing_file(path)
     with path.open("rb") as file:
-        content = restricted_load(file, _CHECKPOINT_GLOBALS, encoding="latin1", source=str(path))
+        content = restricted_load(file, CHECKPOINT_GLOBALS, encoding="latin1", source=str(path))
     if not isinstance(content, dict):
         raise ValueError(f"expected a dictionary in {path}, got {type(content).__name__}")
     try:
@@ -263,7 +263,7 @@ _TENSOR_GLOBALS: AllowedGlobals = {
     ("_codecs", "encode"): _encode,
 }
 
-_CHECKPOINT_GLOBALS: AllowedGlobals = {
+CHECKPOINT_GLOBALS: AllowedGlobals = {
     **_TENSOR_GLOBALS,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("__builtin__", "bytes"): _empty_bytes,

@@ -75,7 +75,8 @@ def draw_clip(
             f"expected a prediction of {len(pictures)} frames like the clip's, got "
             f"{len(prediction['masks'])}"
         )
-    seconds = len(clip["audio"])
+    sound = clip.get("audio")  # precomputed embeddings have no picture
+    seconds = len(clip["audio_embeddings"] if sound is None else sound)
     index = clip.get("frame_index")
     shown = list(range(len(pictures))) if index is None else [int(second) for second in index]
 
@@ -98,9 +99,10 @@ def draw_clip(
             for picture, masks in zip(pictures, draw_queries, strict=True)
         ]
     cells = {kind: _by_second(row, shown, seconds) for kind, row in held.items()}
-    cells["log_mel"] = list(
-        draw_log_mel(clip["audio"], (max(1, round(_LOG_MEL_ASPECT * cell_width)), cell_width))
-    )
+    if sound is not None:
+        cell = (max(1, round(_LOG_MEL_ASPECT * cell_width)), cell_width)
+        value_range = {"value_range": clip["audio_range"]} if "audio_range" in clip else {}
+        cells["log_mel"] = list(draw_log_mel(sound, cell, **value_range))
     return compose_grid(
         [Row(ROWS[kind], cells[kind]) for kind in _chosen_rows(rows, cells)],
         [f"second {second + 1}" for second in range(seconds)],

@@ -15,7 +15,11 @@ LOG_MEL_COLORS = "magma"
 LOUDEST_LOG_MEL = 3.0
 
 
-def draw_log_mel(examples: Tensor, size: tuple[int, int]) -> list[Image]:
+def draw_log_mel(
+    examples: Tensor,
+    size: tuple[int, int],
+    value_range: tuple[float, float] = (SILENCE_LOG_MEL, LOUDEST_LOG_MEL),
+) -> list[Image]:
     """Returns one picture uint8 ``[height, width, 3]`` (RGB) for each log-mel example.
 
     Time runs from left to right, pitch from low (bottom) to high (top). Colours have one fixed
@@ -25,10 +29,13 @@ def draw_log_mel(examples: Tensor, size: tuple[int, int]) -> list[Image]:
         examples: float32 ``[T, 1, 96, 64]`` (example, channel, time window, mel band), as
             ``transavs.audio.clip_log_mel`` makes them. AVSBench pairs example t with frame t
             although examples follow each other every 0.96 s and frames every 1 s.
+            Those of other front-ends are ``[T, 1, time, band]``, too.
         size: (height, width) in pixels.
+        value_range: of silence and of loud sound.
     """
     height, width = size
-    level = (examples[:, 0].cpu().numpy() - SILENCE_LOG_MEL) / (LOUDEST_LOG_MEL - SILENCE_LOG_MEL)
+    silence, loud = value_range
+    level = (examples[:, 0].cpu().numpy() - silence) / (loud - silence)
     pictures = []
     for example in np.clip(level, 0.0, 1.0):
         bands_upward = np.ascontiguousarray(example.T[::-1])
