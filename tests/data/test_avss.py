@@ -1,5 +1,6 @@
 """AVSS on disk: records, clips of two lengths, class targets, and what is refused."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import avsbench_trees as trees
@@ -152,6 +153,41 @@ def test_table_with_unknown_words(avss_root: Path, caplog: pytest.LogCaptureFixt
         table(avss_root).write_text(wrong)
         with pytest.raises(ValueError, match=message):
             load_avsbench(AVSS, str(avss_root), "val")
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda cells: ["0", *cells],  # an index, as pandas writes it
+        lambda cells: [cells[1], cells[0], *cells[2:]],
+        lambda cells: [*cells[:5], cells[6], cells[5]],
+        lambda cells: cells[:3] + cells[4:],
+    ],
+)
+def test_table_with_moved_columns(avss_root: Path, move: Callable) -> None:
+    rows = [line.split(",") for line in table(avss_root).read_text().splitlines()]
+    table(avss_root).write_text("".join(",".join(move(row)) + "\n" for row in rows))
+    message = "metadata.csv: columns are read by position, expected vid, uid, .*; restore the order"
+    with pytest.raises(ValueError, match=message):
+        load_avsbench(AVSS, str(avss_root), "val")
+
+
+def test_table_with_further_columns(avss_root: Path) -> None:
+    wanted = load_avsbench(AVSS, str(avss_root), "val")
+    lines = table(avss_root).read_text().splitlines()
+    table(avss_root).write_text("".join(f"{line},note\n" for line in lines))
+    assert load_avsbench(AVSS, str(avss_root), "val") == wanted
+
+
+def test_table_in_another_encoding(avss_root: Path) -> None:
+    text = table(avss_root).read_text().replace("YYbShzoZWRo_25", "\xe4")
+    for encoding in ("utf-16", "latin-1"):
+        table(avss_root).write_text(text, encoding=encoding)
+        with pytest.raises(ValueError, match="metadata.csv: expected text in UTF-8"):
+            load_avsbench(AVSS, str(avss_root), "val")
+    table(avss_root).write_text(text.replace("\xe4", "x" * 140000))
+    with pytest.raises(ValueError, match="metadata.csv is no readable csv .*field"):
+        load_avsbench(AVSS, str(avss_root), "val")
 
 
 def test_junk_in_the_folders_is_ignored(avss_root: Path, train: list[dict]) -> None:

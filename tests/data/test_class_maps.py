@@ -1,5 +1,7 @@
 """Class maps from ids and from colours: equal classes, and pixels without a class."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import avsbench_trees as trees
@@ -45,6 +47,54 @@ def test_palette_pictures(tmp_path: Path) -> None:
     picture.save(path)
     for form in ("class_ids", "class_colors"):
         assert (read_class_map(str(path), form, 71) == ids).all()
+
+
+def save_with_palette(path: Path, ids: np.ndarray, palette: np.ndarray) -> str:
+    picture = PIL.Image.fromarray(ids, mode="P")
+    picture.putpalette(palette.tobytes())
+    picture.save(path)
+    return str(path)
+
+
+def test_colors_with_a_palette_of_their_own_are_no_ids(tmp_path: Path) -> None:
+    """As programs that save few colours write them: places in the palette, not classes."""
+    indices = np.array([[0, 1], [2, 1]], np.uint8)
+    path = save_with_palette(tmp_path / "map.png", indices, voc_palette(71)[[0, 64, 70]])
+    assert read_class_map(path, "class_colors", 71).tolist() == [[0, 64], [70, 64]]
+    message = "map.png: expected a map of class ids.*value 1 has the colour of class 64.*'rgb'"
+    with pytest.raises(ValueError, match=message):
+        read_class_map(path, "class_ids", 71)
+
+
+@pytest.mark.parametrize("kind", ["greys", "other colours"])
+def test_palettes_that_tell_nothing(tmp_path: Path, kind: str) -> None:
+    ids = np.array([[0, 64], [70, 64]], np.uint8)
+    palette = {
+        "greys": np.arange(256).repeat(3).astype(np.uint8),
+        "other colours": np.arange(768).astype(np.uint8),
+    }[kind]
+    path = save_with_palette(tmp_path / "map.png", ids, palette)
+    assert (read_class_map(path, "class_ids", 71) == ids).all()
+
+
+def test_greys_are_no_colors(tmp_path: Path) -> None:
+    """The id of a tuba, 64, as a grey is the colour of a tabla, 56."""
+    path = write(tmp_path / "map.png", np.array([[0, 64]], np.uint8))
+    with pytest.raises(ValueError, match="map.png: expected a colour-coded map, got .* mode 'L'"):
+        read_class_map(path, "class_colors", 71)
+    # An empty one is the same in both forms.
+    path = write(tmp_path / "map.png", np.zeros((1, 2), np.uint8))
+    assert (read_class_map(path, "class_colors", 71) == 0).all()
+
+
+@pytest.mark.parametrize("form", ["class_ids", "class_colors"])
+def test_absurd_size(tmp_path: Path, form: str) -> None:
+    path = Path(write(tmp_path / "map.png", np.zeros((2, 2), np.uint8)))
+    data = path.read_bytes()
+    header = data[12:16] + struct.pack(">II", 60000, 60000) + data[24:29]
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    with pytest.raises(ValueError, match="map.png is no readable image"):
+        read_class_map(str(path), form, 71)
 
 
 def test_unknown_color_names_file_and_place(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Picture readers: values, and refusal of files that would mislead."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,12 @@ from transavs.data.image_files import (
 )
 
 READERS = (read_frame, read_mask, read_label_map, read_png_size)
+
+
+def with_png_size(data: bytes, size: int) -> bytes:
+    """A PNG whose header tells another width and height."""
+    header = data[12:16] + struct.pack(">II", size, size) + data[24:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
 
 
 def write(path: Path, image: np.ndarray) -> str:
@@ -89,6 +97,46 @@ def test_size_of_a_jpeg(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no .*gone.jpg; restore the file"):
         read_picture_size(str(tmp_path / "gone.jpg"))
     assert read_picture_size(write(tmp_path / "b.png", image)) == (30, 50)
+
+
+def test_pictures_that_training_reads_pass_the_look_at_their_header(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (30, 50, 3), dtype=np.uint8)
+    path = Path(write(tmp_path / "a.jpg", image))
+    for data in (
+        path.read_bytes() + bytes(500),
+        cv2.imencode(".png", image)[1].tobytes(),
+    ):
+        path.write_bytes(data)
+        assert read_picture_size(str(path)) == read_frame(str(path)).shape[:2] == (30, 50)
+
+
+@pytest.mark.parametrize("keep", [0.01, 0.3, 0.7, 0.99])
+def test_truncated_jpeg(tmp_path: Path, keep: float) -> None:
+    """OpenCV would read the lower part of such a frame as grey."""
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    path = Path(write(tmp_path / "cut.jpg", image))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    for read in (read_frame, read_picture_size):
+        with pytest.raises(ValueError, match="cut.jpg is truncated .*; restore the file"):
+            read(str(path))
+
+
+def test_broken_jpeg_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"\xff\xd8" + bytes(20) + b"\xff\xd9")
+    for read in (read_frame, read_picture_size):
+        with pytest.raises(ValueError, match="a.jpg is no readable image .*; restore the file"):
+            read(str(path))
+
+
+def test_absurd_size(tmp_path: Path) -> None:
+    """A header that promises more pixels than any decoder accepts."""
+    path = Path(write(tmp_path / "a.png", np.zeros((2, 2), np.uint8)))
+    path.write_bytes(with_png_size(path.read_bytes(), 60000))
+    for read in READERS[:3]:
+        with pytest.raises(ValueError, match="a.png is no readable image"):
+            read(str(path))
 
 
 def test_png_size_is_height_then_width(tmp_path: Path) -> None:

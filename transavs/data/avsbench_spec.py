@@ -105,6 +105,8 @@ class SubsetSpec:
         data_folder: folder of the media files, inside ``folder``.
         csv_name: the metadata file, inside ``folder``. The official csv is read by position,
             except for the split, whose header is known to be ``split_header``.
+        columns: titles of the official csv's first columns, in order, where they are known. One
+            that stands elsewhere in a csv's header is a mistake.
         name_column: 0-based position of the clip's name.
         category_column: 0-based position of the category; None where clips have none.
         part_column: 0-based position of the part; None for a subset without parts.
@@ -146,6 +148,7 @@ class SubsetSpec:
     splits: tuple[SplitSpec, ...]
     parts: tuple[PartSpec, ...] = ()
     root_folder: str = ""
+    columns: tuple[str, ...] = ()
     name_column: int = 0
     category_column: int | None = None
     part_column: int | None = None
@@ -243,7 +246,7 @@ AVSS = SubsetSpec(
     folder="AVSBench_semantic",
     data_folder="",
     csv_name="metadata.csv",
-    # vid, uid, s_min, s_sec, a_obj, split, label
+    columns=("vid", "uid", "s_min", "s_sec", "a_obj", "split", "label"),
     name_column=1,
     heard_column=4,
     part_column=6,

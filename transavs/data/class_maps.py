@@ -14,6 +14,9 @@ from transavs.data.image_files import Image, read_frame, read_whole_file
 #: What a mask file may hold besides binary masks (``SubsetSpec.mask_form``).
 CLASS_FORMS = ("class_ids", "class_colors")
 
+#: What PIL raises about a broken picture, or about one of absurd size.
+_UNREADABLE = (OSError, SyntaxError, PIL.Image.DecompressionBombError)
+
 
 def read_class_map(path: str, form: str, classes: int) -> Image:
     """Returns the class of every pixel, uint8 ``[H, W]``, 0 the background.
@@ -21,7 +24,7 @@ def read_class_map(path: str, form: str, classes: int) -> Image:
     Args:
         path: of the picture.
         form: "class_ids": single-channel, the value is the class; "class_colors": colours of
-            :func:`voc_palette`.
+            :func:`voc_palette`. Pictures of the other kind are refused.
         classes: number of classes with the background, at most 256.
 
     Raises:
@@ -51,6 +54,7 @@ def voc_palette(classes: int) -> NDArray[np.uint8]:
 
 def _read_ids(path: str, classes: int) -> Image:
     data = read_whole_file(path)
+    palette = None
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             # A palette picture gives its indices.
@@ -61,7 +65,9 @@ def _read_ids(path: str, classes: int) -> Image:
                     "'rgb' in their names"
                 )
             ids = np.array(picture)
-    except (OSError, SyntaxError) as error:
+            if picture.mode == "P":
+                palette = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+    except _UNREADABLE as error:
         raise ValueError(f"{path} is no readable image ({error})") from None
     unknown = np.unique(ids[ids >= classes])
     if unknown.size:
@@ -69,23 +75,64 @@ def _read_ids(path: str, classes: int) -> Image:
             f"{path}: expected class ids from 0 to {classes - 1}, got "
             f"{', '.join(map(str, unknown[:5]))} in {int((ids >= classes).sum())} pixels"
         )
+    if palette is not None:
+        _check_palette(path, ids, palette, classes)
     return ids
+
+
+def _check_palette(path: str, ids: Image, palette: Image, classes: int) -> None:
+    """Refuses a colour-coded map that was saved with a palette of its own: its indices are no ids.
+
+    Palettes of greys, or with a colour of no class, tell nothing and are let pass.
+    """
+    used = np.unique(ids)
+    used = used[used < len(palette)]
+    colors = palette[used]
+    meant, known = _classes_of(_pack(colors[None])[0], classes)
+    if known.all() and (meant != used).any() and (colors != colors[:, :1]).any():
+        place = np.flatnonzero(meant != used)[0]
+        raise ValueError(
+            f"{path}: expected a map of class ids, got a colour-coded map with a palette: the "
+            f"value {used[place]} has the colour of class {meant[place]}; such maps belong to the "
+            "data sets with 'rgb' in their names"
+        )
 
 
 def _read_colors(path: str, classes: int) -> Image:
     codes = _pack(read_frame(path, "RGB"))
-    known, order = _packed_palette(classes)
-    place = np.searchsorted(known, codes).clip(max=classes - 1)
-    unknown = known[place] != codes
-    if unknown.any():
-        row, column = np.argwhere(unknown)[0]
+    if codes.any():
+        _check_has_colors(path)
+    found, known = _classes_of(codes, classes)
+    if not known.all():
+        row, column = np.argwhere(~known)[0]
         code = int(codes[row, column])
         raise ValueError(
             f"{path}: the colour ({code >> 16}, {code >> 8 & 255}, {code & 255}) at row {row}, "
-            f"column {column} is none of the {classes} classes' colours ({int(unknown.sum())} such "
-            "pixels); a map must not be resized with interpolation or saved as JPEG"
+            f"column {column} is none of the {classes} classes' colours ({int((~known).sum())} "
+            "such pixels); a map must not be resized with interpolation or saved as JPEG"
         )
-    return order[place]
+    return found
+
+
+def _check_has_colors(path: str) -> None:
+    """Refuses grey pictures: some ids, read as greys, are the colours of other classes."""
+    try:
+        with PIL.Image.open(path) as picture:
+            mode = picture.mode
+    except _UNREADABLE as error:
+        raise ValueError(f"{path} is no readable image ({error})") from None
+    if mode not in ("RGB", "RGBA", "P"):
+        raise ValueError(
+            f"{path}: expected a colour-coded map, got a picture of mode {mode!r}; maps of class "
+            "ids belong to the data sets without 'rgb' in their names"
+        )
+
+
+def _classes_of(codes: NDArray[np.int64], classes: int) -> tuple[Image, NDArray[np.bool_]]:
+    """The class of each packed colour, and whether it is the colour of one."""
+    known, order = _packed_palette(classes)
+    place = np.searchsorted(known, codes).clip(max=classes - 1)
+    return order[place], known[place] == codes
 
 
 @cache

@@ -18,8 +18,10 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND"
 # The end chunk takes 12 bytes; some writers leave a few more behind it.
 _PNG_TAIL_BYTES = 64
+_JPEG_SIGNATURE = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
-_JPEG_TAIL_BYTES = 64
+# Cameras and editors leave a little behind it.
+_JPEG_TAIL_BYTES = 1024
 _REMEDY = "restore the file from the data set's archive"
 
 
@@ -81,21 +83,27 @@ def read_picture_size(path: str) -> tuple[int, int]:
         FileNotFoundError: no such file.
         ValueError: the file is empty, truncated or neither.
     """
-    if not path.lower().endswith((".jpg", ".jpeg")):
+    if path.lower().endswith(".png"):
         return read_png_size(path)
     try:
         with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _JPEG_TAIL_BYTES))
-            truncated = _JPEG_END not in file.read()
-        with PIL.Image.open(path) as picture:
-            width, height = picture.size
+            start = file.read(len(_PNG_SIGNATURE))
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(0, length - _JPEG_TAIL_BYTES))
+            tail = file.read()
     except FileNotFoundError:
         raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
-    except PIL.UnidentifiedImageError:
-        length = os.path.getsize(path)
-        raise ValueError(f"{path} is no JPEG ({length} bytes); {_REMEDY}") from None
-    if truncated:
-        raise ValueError(f"{path} is truncated ({os.path.getsize(path)} bytes); {_REMEDY}")
+    if start == _PNG_SIGNATURE:  # which training reads whatever it is called
+        return read_png_size(path)
+    if not start.startswith(_JPEG_SIGNATURE):
+        raise ValueError(f"{path} is no JPEG ({length} bytes); {_REMEDY}")
+    if _JPEG_END not in tail:
+        raise ValueError(f"{path} is truncated ({length} bytes); {_REMEDY}")
+    try:
+        with PIL.Image.open(path) as picture:
+            width, height = picture.size
+    except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is no readable image ({error}); {_REMEDY}") from None
     return height, width
 
 
@@ -137,15 +145,18 @@ def read_whole_file(path: str) -> bytes:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is empty, or a PNG without its end.
+        ValueError: the file is empty, or a PNG or JPEG without its end.
     """
     try:
         with open(path, "rb") as file:
             data = file.read()
     except FileNotFoundError:
         raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
-    # Some OpenCV versions return the upper half of a truncated PNG, hence the look at its end.
-    truncated = data.startswith(_PNG_SIGNATURE) and _PNG_END not in data[-_PNG_TAIL_BYTES:]
+    # OpenCV returns the upper half of a truncated JPEG, and some versions that of a truncated PNG,
+    # hence the look at the end.
+    truncated = (data.startswith(_PNG_SIGNATURE) and _PNG_END not in data[-_PNG_TAIL_BYTES:]) or (
+        data.startswith(_JPEG_SIGNATURE) and _JPEG_END not in data[-_JPEG_TAIL_BYTES:]
+    )
     if not data or truncated:
         state = "truncated" if truncated else "empty"
         raise ValueError(f"{path} is {state} ({len(data)} bytes); {_REMEDY}")
@@ -154,7 +165,10 @@ def read_whole_file(path: str) -> bytes:
 
 def _decode(path: str, flags: int) -> Image:
     data = read_whole_file(path)
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # a header that promises an absurd size
+        pixels = None
     if pixels is None:
         raise ValueError(f"{path} is no readable image ({len(data)} bytes); {_REMEDY}")
     return pixels

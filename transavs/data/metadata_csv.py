@@ -50,27 +50,21 @@ def read_csv(spec: SubsetSpec, root: str) -> list[CsvRow]:
 
     Raises:
         FileNotFoundError: the root or the csv is not there.
-        ValueError: no split column, a short row, an unknown split, part or category, a name that
-            is no plain file name, or a clip listed twice.
+        ValueError: no readable table, no split column, moved columns, a short row, an unknown
+            split, part or category, a name that is no plain file name, or a clip listed twice.
     """
     path = csv_path(spec, root)
     if not os.path.isfile(path):
         raise FileNotFoundError(_explain_missing_csv(spec, root))
-    # utf-8-sig: tables saved by spreadsheet programs may start with a byte order mark.
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = [title.strip() for title in next(reader, [])]
-        if spec.split_header not in header:
-            raise ValueError(
-                f"{path}: the first line must be a header with a column "
-                f"{spec.split_header!r}, got {header}"
-            )
-        split_column = header.index(spec.split_header)
-        rows = [
-            _parse_row(spec, path, reader.line_num, [cell.strip() for cell in cells], split_column)
-            for cells in reader
-            if any(cell.strip() for cell in cells)
-        ]
+    try:
+        rows = _read_rows(spec, path)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: expected text in UTF-8, got other bytes ({error.reason} at byte "
+            f"{error.start}); save the table as UTF-8"
+        ) from None
+    except csv.Error as error:
+        raise ValueError(f"{path} is no readable csv ({error})") from None
     first_line: dict[str, int] = {}
     for row in rows:
         name = clip_id(spec, row)
@@ -85,6 +79,35 @@ def read_csv(spec: SubsetSpec, root: str) -> list[CsvRow]:
         replace(row, heard=tuple(name for name in row.heard if name in spec.sound_classes))
         for row in rows
     ]
+
+
+def _read_rows(spec: SubsetSpec, path: str) -> list[CsvRow]:
+    # utf-8-sig: tables saved by spreadsheet programs may start with a byte order mark.
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        header = [title.strip() for title in next(reader, [])]
+        if spec.split_header not in header:
+            raise ValueError(
+                f"{path}: the first line must be a header with a column "
+                f"{spec.split_header!r}, got {header}"
+            )
+        _check_columns(spec, path, header)
+        split_column = header.index(spec.split_header)
+        return [
+            _parse_row(spec, path, reader.line_num, [cell.strip() for cell in cells], split_column)
+            for cells in reader
+            if any(cell.strip() for cell in cells)
+        ]
+
+
+def _check_columns(spec: SubsetSpec, path: str, header: list[str]) -> None:
+    """Refuses a table whose columns were moved, as by an index put before them."""
+    for place, title in enumerate(spec.columns):
+        if title in header and header.index(title) != place:
+            raise ValueError(
+                f"{path}: columns are read by position, expected {', '.join(spec.columns)}, got "
+                f"{', '.join(header)}; restore the order of the data set's archive"
+            )
 
 
 def csv_path(spec: SubsetSpec, root: str) -> str:

@@ -71,7 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     absent = _absent_forms(found, root)
     for spec in absent:
         print(f"{spec.title}: no such masks; not checked")
-    count = sum(_report_subset(spec, root, arguments.full) for spec in found if spec not in absent)
+    told: set[str] = set()
+    for spec in found:
+        if spec not in absent:
+            _report_subset(spec, root, arguments.full, told)
+    count = len(told)
     print(f"{count} problems found" if count else "no problem found")
     return PROBLEMS if count else ALL_WELL
 
@@ -107,8 +111,8 @@ def _class_index_problems(spec: SubsetSpec, root: str) -> list[str]:
     try:
         with open(path, encoding="utf-8") as file:
             names = list(json.load(file))
-    except (OSError, ValueError, TypeError) as error:
-        return [f"{path} is no readable JSON ({error})"]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return [f"{path} is no list of class names in JSON ({error})"]
     for label, (expected, got) in enumerate(
         itertools.zip_longest(spec.pixel_classes, names, fillvalue="nothing")
     ):
@@ -120,18 +124,19 @@ def _class_index_problems(spec: SubsetSpec, root: str) -> list[str]:
     return []
 
 
-def _report_subset(spec: SubsetSpec, root: str, full: bool) -> int:
-    """Prints what was found of a subset and returns the number of problems."""
+def _report_subset(spec: SubsetSpec, root: str, full: bool, told: set[str]) -> None:
+    """Prints what was found of a subset, and adds its problems to those that were told.
+
+    Two forms of one subset share a csv, frames and sounds: what was told is not told again.
+    """
     print(f"{spec.title}: {subset_folder(spec, root)}")
     try:
         rows = read_csv(spec, root)
     except (FileNotFoundError, ValueError) as error:
-        print(f"  problem: {error}")
-        return 1
-    count = 0
-    for problem in _class_index_problems(spec, root):
-        print(f"    problem: {problem}")
-        count += 1
+        # The line above has the title.
+        _tell([str(error).removeprefix(f"{spec.title}: ")], told)
+        return
+    _tell(_class_index_problems(spec, root), told)
     for split in spec.splits:
         problems: list[str] = []
         records: list[Record] = []
@@ -148,10 +153,14 @@ def _report_subset(spec: SubsetSpec, root: str, full: bool) -> int:
         for record in progress:
             problems.extend(check_record(record, full))
         print(f"  {split.name + ':':<8}{_describe_counts(clips, split.published_clips, records)}")
-        for problem in problems:
+        _tell(problems, told)
+
+
+def _tell(problems: Sequence[str], told: set[str]) -> None:
+    for problem in problems:
+        if problem not in told:
             print(f"    problem: {problem}")
-        count += len(problems)
-    return count
+            told.add(problem)
 
 
 def _describe_counts(clips: int, published: int | None, records: Sequence[Record]) -> str:
