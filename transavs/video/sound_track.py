@@ -45,7 +45,7 @@ def copied_track(
         start: the written film begins at this second of it.
         end: and ends here; None at its end.
     """
-    with open_container(path) as container:
+    with open_container(path, "sound") as container:
         context = choose_track(container, path, track).codec_context
         # AAC out of streams (.ts) describes itself in every packet instead.
         if context.name not in COPIED_CODECS or (context.name == "aac" and not context.extradata):
