@@ -238,6 +238,19 @@ class TestStopping:
         assert "stopped: the film plays up to here" in caplog.text
         assert {file.name for file in tmp_path.iterdir()} == {"film.mp4", "out.mp4", "masks.json"}
 
+    def test_ctrl_c_before_the_first_picture(self, model, tmp_path, monkeypatch, caplog):
+        path = write_film(tmp_path / "film.mp4", 1.0, picture=square)
+        original = film_overlay.FilmWriter
+
+        def interrupted(*arguments):
+            os.kill(os.getpid(), signal.SIGINT)
+            return original(*arguments)
+
+        monkeypatch.setattr(film_overlay, "FilmWriter", interrupted)
+        assert run(model, path, tmp_path / "out.mp4") == 130
+        assert "out.mp4 was not written" in caplog.text
+        assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]
+
     def test_a_failure_leaves_nothing(self, model, tmp_path, monkeypatch):
         path = write_film(tmp_path / "film.mp4", 1.0, picture=square)
 
@@ -254,6 +267,12 @@ class TestMistakes:
         ("options", "message"),
         [
             (("--fps", "0"), "--fps must be above 0"),
+            (("--fps", "inf"), "at most 1000, got inf"),
+            (("--fps", "nan"), "at most 1000, got nan"),
+            (("--start", "nan"), "got second nan to its end"),
+            (("--start", "inf"), "got second inf to its end"),
+            (("--end", "nan"), "got second 0 to second nan"),
+            (("--device", "meta"), "MODEL.DEVICE must be"),
             (("--longest-side", "-1"), "must not be negative"),
             (("--start", "5"), "ends at second 1.0"),
             (("--end", "0"), "expected a part of"),
@@ -278,6 +297,52 @@ class TestMistakes:
         assert "no film at" in capsys.readouterr().err
         assert run(model, tmp_path / "words.mp4", tmp_path / "out.gif") == 2
         assert "the ending must be one of" in capsys.readouterr().err
+
+    def test_a_picture(self, model, tmp_path, capsys):
+        for suffix in (".png", ".jpg"):
+            path = tmp_path / f"picture{suffix}"
+            Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(path)
+            assert run(model, path, tmp_path / "out.mp4") == 2
+            assert "is one picture, expected a film" in capsys.readouterr().err
+
+    def test_a_part_without_pictures(self, model, tmp_path, capsys):
+        path = write_film(tmp_path / "film.mkv", 1.0, picture=square, picture_start=1.0)
+        masks = tmp_path / "masks.json"
+        options = ("--start", "0.2", "--end", "0.8", "--save-masks", masks)
+        assert run(model, path, tmp_path / "out.mp4", *options) == 2
+        assert "shows no picture from second 0.2 to 0.8" in capsys.readouterr().err
+        assert [file.name for file in tmp_path.iterdir()] == ["film.mkv"]
+
+    def test_a_folder_as_output(self, tmp_path, capsys):
+        (tmp_path / "out.mp4").mkdir()
+        assert run([], tmp_path / "film.mp4", tmp_path / "out.mp4") == 2
+        assert "it is a folder, name a file" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", ["--input", "--output", "--sound", "--save-masks"])
+    def test_an_empty_name(self, capsys, name):
+        with pytest.raises(SystemExit) as stopped:
+            main(["--input", "film.mp4", "--output", "out.mp4", name, ""])
+        assert stopped.value.code == 2
+        assert f"{name}: expected a name, got an empty one" in capsys.readouterr().err
+
+    def test_a_configuration_that_is_none(self, tmp_path, capsys):
+        path = tmp_path / "film.mp4"
+        path.write_bytes(bytes(range(256)))
+        assert run(["--config-file", str(path)], path, tmp_path / "out.mp4") == 2
+        assert f"configuration {path}" in capsys.readouterr().err
+
+    def test_over_what_is_read(self, model, tmp_path, capsys):
+        path = write_film(tmp_path / "film.mp4", 0.5, picture=square)
+        other = write_film(tmp_path / "other.mp4", 0.5)
+        before = other.read_bytes()
+        assert run(model, path, other, "--sound", other) == 2
+        assert "would be written over" in capsys.readouterr().err
+        assert other.read_bytes() == before
+        folder = tmp_path / "clip"
+        folder.mkdir()
+        Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(folder / "1.png")
+        assert run(model, folder, tmp_path / "out.mp4", "--save-masks", folder) == 2
+        assert "would lie among the pictures" in capsys.readouterr().err
 
     def test_over_itself(self, model, tmp_path, capsys):
         path = write_film(tmp_path / "film.mp4", 0.5)

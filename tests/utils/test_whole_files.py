@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from transavs.utils.whole_files import write_bytes, write_text
+from transavs.utils.whole_files import WholeFile, write_bytes, write_text
 
 
 def test_text_and_bytes(tmp_path: Path) -> None:
@@ -33,3 +33,28 @@ def test_a_failed_write_leaves_the_former_file(
         write_text(path, "new")
     assert [file.name for file in tmp_path.iterdir()] == ["table.md"]
     assert path.read_text() == "former"
+
+
+def test_names_that_cannot_be_files(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    for name, reason in (
+        ("folder", "it is a folder"),
+        ("file/inside", "file is a file, expected a folder"),
+        ("n" * 300, "too long"),
+    ):
+        with pytest.raises(OSError, match=f"cannot write .*{name}.*{reason}"):
+            WholeFile(tmp_path / name)
+    assert {file.name for file in tmp_path.iterdir()} == {"file", "folder"}
+
+
+def test_two_at_once_and_long_names(tmp_path: Path) -> None:
+    path = tmp_path / ("ü" * 120 + ".json")
+    first, second = WholeFile(path), WholeFile(path)
+    first.temporary.write_text("first")
+    second.temporary.write_text("second")
+    first.finish()
+    second.finish()
+    second.discard()
+    assert path.read_text() == "second"
+    assert list(tmp_path.iterdir()) == [path]

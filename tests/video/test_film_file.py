@@ -278,3 +278,30 @@ def test_the_helper_writes_what_it_says(tmp_path):
     path = write_film(tmp_path / "film.mkv", 1.0, voices=(films.clicks, films.tone(440)))
     with av.open(str(path)) as film:
         assert len(film.streams.audio) == 2 and film.streams.video[0].frames in (0, 20)
+
+
+def test_pictures_stay_until_the_next_or_the_end_of_the_part(tmp_path):
+    path = write_film(tmp_path / "slow.mkv", 20.0, times=[0.0, 10.0], voices=(films.tone(440),))
+    film = FilmFile(path)
+
+    def stays(start=0.0, end=None):
+        return [(frame.seconds, frame.duration) for frame in film.frames(start, end)]
+
+    assert stays() == [(0.0, 10.0), (10.0, pytest.approx(0.05, abs=1e-3))]
+    assert stays(end=5) == [(0.0, 5.0)]
+    assert stays(start=4) == [(4, 6.0), (10.0, pytest.approx(0.05, abs=1e-3))]
+    assert stays(start=4, end=5) == [(4, 1.0)]
+
+
+def test_a_start_is_found_where_the_container_seeks_badly(tmp_path):
+    """Transport streams lead to a key frame behind the second that was asked for."""
+    path = write_film(tmp_path / "film.ts", 3.0, options={"crf": "10", "g": "60"})
+    film = FilmFile(path)
+    assert next(film.frames(0.9)).seconds == 0.9
+
+
+def test_a_start_in_a_stream_that_cannot_be_sought(tmp_path):
+    path = write_film(tmp_path / "film.h264", 2.0, voices=(), options={"bf": "0"})
+    film = FilmFile(path)
+    whole = [frame.seconds for frame in film.frames()]
+    assert [frame.seconds for frame in film.frames(1.0)] == [s for s in whole if s >= 1.0]

@@ -108,3 +108,9 @@ def test_files_are_opened_as_files(tmp_path):
     path = films.write_film(tmp_path / "film.mkv", 0.2, voices=())
     film = open_film(path, longest_side=32)
     assert isinstance(film, FilmFile) and (film.height, film.width) == (24, 32)
+
+
+def test_the_last_picture_ends_with_the_part():
+    film = ArrayFilm(np.zeros((3, 4, 4, 3), np.uint8))
+    parts = [(frame.seconds, frame.duration) for frame in film.frames(0.25, 1.5)]
+    assert parts == [(0.25, 0.75), (1.0, 0.5)]

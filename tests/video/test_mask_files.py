@@ -8,7 +8,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from transavs.video import PngMasks, RleMasks, open_mask_files
+from transavs.utils import whole_files
+from transavs.video import PngMasks, RleMasks, mask_files, open_mask_files
 
 
 @pytest.fixture
@@ -64,3 +65,28 @@ def test_a_failure_leaves_no_half(tmp_path, masks):
         files.add(0, 0.5, masks[0], [])
         raise RuntimeError
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["masks.json", "masks"])
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, masks, monkeypatch, name):
+    """/dev/full takes bytes into buffers and refuses them when those are written."""
+
+    class FullFile(whole_files.WholeFile):
+        def __init__(self, path):
+            super().__init__(path)
+            self.temporary.unlink()
+            self.temporary.symlink_to("/dev/full")
+
+    monkeypatch.setattr(mask_files, "WholeFile", FullFile)
+    with (
+        pytest.raises(OSError, match=f"cannot write .*{name}.*No space left"),
+        open_mask_files(tmp_path / name) as files,
+    ):
+        files.add(0, 0.5, masks[0], [])
+    assert not [file for file in tmp_path.rglob("*") if not file.is_dir()]
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "masks").write_text("x")
+    with pytest.raises(OSError, match="cannot write .*masks is a file, expected a folder"):
+        open_mask_files(tmp_path / "masks")

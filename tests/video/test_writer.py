@@ -5,9 +5,17 @@ import films
 import numpy as np
 import pytest
 import torch
-from films import FRAME_RATE, click_times, flash_times, write_film
+from films import FRAME_RATE, SIZE, click_times, flash_times, write_film
 
-from transavs.video import FilmFile, FilmWriter, WaveformSound, copied_track, encoded_track
+from transavs.utils.whole_files import WholeFile
+from transavs.video import (
+    FilmFile,
+    FilmWriter,
+    WaveformSound,
+    copied_track,
+    encoded_track,
+    writer,
+)
 from transavs.video.writer import check_container
 
 FRAME = 1 / FRAME_RATE
@@ -130,3 +138,34 @@ class TestWhole:
     def test_other_endings(self, name):
         with pytest.raises(ValueError, match="one of .mp4, .mov, .mkv"):
             check_container(name)
+
+
+def test_a_name_like_an_address_is_a_file(tmp_path, monkeypatch):
+    film = FilmFile(write_film(tmp_path / "film.mp4", 0.2))
+    monkeypatch.chdir(tmp_path)
+    rewrite(film, "pipe:1.mp4", None)
+    assert {file.name for file in tmp_path.iterdir()} == {"film.mp4", "pipe:1.mp4"}
+
+
+def test_a_folder_is_no_film(tmp_path):
+    (tmp_path / "out.mp4").mkdir()
+    with pytest.raises(OSError, match=r"cannot write .*out.mp4 \(it is a folder\)"):
+        FilmWriter(tmp_path / "out.mp4", *SIZE, FRAME_RATE)
+    assert not list((tmp_path / "out.mp4").iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, suffix):
+    def full(path):
+        whole = WholeFile(path)
+        whole.temporary.unlink()
+        whole.temporary.symlink_to("/dev/full")
+        return whole
+
+    path = write_film(tmp_path / "film.mp4", 1.0)
+    film = FilmFile(path)
+    monkeypatch.setattr(writer, "WholeFile", full)
+    output = tmp_path / f"out{suffix}"
+    with pytest.raises(OSError, match=f"cannot write .*out{suffix} .No space left on device"):
+        rewrite(film, output, copied_track(path, None, film.origin, 0, None))
+    assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from transavs.engine.moments import Moment, evenly, every_frame
 from transavs.engine.query_tracks import QueryTracker
 from transavs.engine.trained_model import ClipAnswer, ask_each, load_trained_model
 from transavs.video import FileSound, Film, Sound, WaveformSound, open_film
+from transavs.video.film import check_span
 
 # The small model that comes with the package.
 SHIPPED_CONFIG = "plus/demo_ms3.yaml"
@@ -35,6 +36,8 @@ SILENCE = "silence"
 SoundChoice = str | Path | Tensor | np.ndarray | Sound
 
 _MOST_QUERIES = 8
+# Moments closer to each other hear and see the same.
+MOST_PER_SECOND = 1000.0
 _BATCH_SIZE = 4
 # An object that is silent for so long, in seconds, gets a new number when it sounds again.
 _PATIENCE_SECONDS = 5.0
@@ -145,7 +148,7 @@ class VideoPredictor:
         per_second: float | None = 1.0,
         start: float = 0.0,
         end: float | None = None,
-    ) -> Iterator[FramePrediction]:
+    ) -> Generator[FramePrediction, None, None]:
         """Yields what the model says about the moments of a film, in order.
 
         The film is read as a stream: memory does not grow with its length.
@@ -155,8 +158,8 @@ class VideoPredictor:
                 second), or any ``transavs.video.Film`` such as an ``ArrayFilm``.
             sound: what the model hears: the film's own sound, silence, or another sound in its
                 place, whose beginning is heard at the film's.
-            per_second: moments a second: middles of equal parts of the film, each with the picture
-                on screen then. None asks about every frame.
+            per_second: moments a second, up to 1000: middles of equal parts of the film, each with
+                the picture on screen then. None asks about every frame.
             start: of the part of the film, in seconds.
             end: of it; None is the film's end.
 
@@ -164,10 +167,14 @@ class VideoPredictor:
             FileNotFoundError: no such film or sound.
             ValueError: a film or sound that cannot be read, or a part that it does not have.
         """
-        if per_second is not None and not per_second > 0:
-            raise ValueError(f"expected moments a second above 0, got {per_second}")
+        if per_second is not None and not 0 < per_second <= MOST_PER_SECOND:
+            raise ValueError(
+                f"expected moments a second above 0 and at most {MOST_PER_SECOND:g}, got "
+                f"{per_second:g}"
+            )
         if not isinstance(film, Film):
             film = open_film(film)
+        check_span(start, end, film.duration, film.name)
         heard = open_sound(sound, film)
         return self._predict(film, heard, per_second, start, end)
 
@@ -178,7 +185,7 @@ class VideoPredictor:
         per_second: float | None,
         start: float,
         end: float | None,
-    ) -> Iterator[FramePrediction]:
+    ) -> Generator[FramePrediction, None, None]:
         frames = film.frames(start, end)
         limit = film.duration if end is None else min(end, film.duration or end)
         moments = every_frame(frames) if per_second is None else evenly(frames, per_second, limit)

@@ -95,10 +95,13 @@ def load_trained_model(cfg: CfgNode, weights: str = "") -> nn.Module:
 def check_device(cfg: CfgNode) -> None:
     """Raises ValueError for a ``MODEL.DEVICE`` that does not exist or that the machine lacks."""
     name = str(cfg.MODEL.DEVICE)
+    device: torch.device | None
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"MODEL.DEVICE must be 'cpu' or 'cuda', got {name!r}") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"MODEL.DEVICE must be 'cpu' or 'cuda', got {name!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"MODEL.DEVICE is {name!r}, but no GPU is usable here; add MODEL.DEVICE cpu"

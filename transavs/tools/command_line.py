@@ -99,7 +99,7 @@ def read_cfg(config_file: str, opts: Sequence[str]) -> CfgNode:
     """
     try:
         return setup_cfg(config_file, opts)
-    except (KeyError, AssertionError, yaml.YAMLError) as error:
+    except (KeyError, AssertionError, UnicodeDecodeError, yaml.YAMLError) as error:
         # KeyError quotes its message; yacs asserts what it is given on the command line.
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         raise ValueError(f"configuration {config_file} with {list(opts)}: {text}") from error

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def _named(text: str) -> str:
+    # A shell's variable that nobody set; Path("") would be the current folder.
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name, got an empty one")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_named(text))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -30,12 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--input",
         required=True,
-        type=Path,
+        type=_path,
         metavar="FILM",
         help="any film that FFmpeg reads, or a folder of pictures (one a second) and a sound",
     )
     parser.add_argument(
-        "--output", required=True, type=Path, metavar="FILM", help=".mp4, .mov or .mkv"
+        "--output", required=True, type=_path, metavar="FILM", help=".mp4, .mov or .mkv"
     )
     parser.add_argument("--config-file", metavar="FILE", help="configuration of the model")
     parser.add_argument(
@@ -59,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--end", type=float, metavar="SECONDS", help="last second of the film")
     parser.add_argument(
         "--sound",
+        type=_named,
         default="own",
         metavar="FILE",
         help="what is heard: 'own' (default), 'silence', or another file's sound",
@@ -86,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--save-masks",
-        type=Path,
+        type=_path,
         metavar="PATH",
         help="a folder for one PNG a moment, or a .json of COCO run lengths",
     )
@@ -116,8 +128,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(
             "--weights without --config-file: name the configuration that they were trained with"
         )
-    if not args.fps > 0:
-        raise ValueError(f"--fps must be above 0, got {args.fps:g}")
+    if not 0 < args.fps <= 1000:
+        raise ValueError(f"--fps must be above 0 and at most 1000, got {args.fps:g}")
     if args.longest_side is not None and args.longest_side < 0:
         raise ValueError(f"--longest-side must not be negative, got {args.longest_side}")
     try:
@@ -129,6 +141,8 @@ def _check(args: argparse.Namespace) -> None:
     from transavs.video.writer import check_container
 
     check_container(args.output)
+    if args.output.is_dir():
+        raise ValueError(f"cannot write {args.output}: it is a folder, name a file")
     if not args.input.exists():
         raise FileNotFoundError(f"no film at {args.input}: check the path")
 
@@ -154,7 +168,7 @@ def _knows(predictor: VideoPredictor) -> str:
 def _mark(predictor: VideoPredictor, args: argparse.Namespace) -> int:
     from transavs.tools.film_overlay import OverlayOptions, write_overlay
     from transavs.video import open_film
-    from transavs.video.film import LONGEST_SIDE
+    from transavs.video.film import LONGEST_SIDE, check_span
 
     side = LONGEST_SIDE if args.longest_side is None else args.longest_side
     film = open_film(args.input, args.audio_track, side)
@@ -170,6 +184,7 @@ def _mark(predictor: VideoPredictor, args: argparse.Namespace) -> int:
     )
     if not film.has_sound and args.sound == "own":
         logger.warning("%s has no sound: the model hears silence", film.name)
+    check_span(args.start, args.end, film.duration, film.name)
     total = None
     if film.duration is not None:
         until = film.duration if args.end is None else min(args.end, film.duration)
@@ -187,6 +202,9 @@ def _mark(predictor: VideoPredictor, args: argparse.Namespace) -> int:
         )
         if bar.total is not None and not summary.stopped:
             _move(bar, bar.total)
+    if not summary.frames:
+        logger.warning("stopped before the first picture: %s was not written", args.output)
+        return INTERRUPTED
     logger.info(
         "%s: %.1f s of film, %d pictures, %d moments of which %.0f %% have a mask, sound %s, "
         "%.1f s of work",

@@ -31,7 +31,7 @@ from transavs.video import (
     open_film,
     open_mask_files,
 )
-from transavs.video.film import LONGEST_SIDE, Film, Image
+from transavs.video.film import LONGEST_SIDE, Film, Image, check_span
 from transavs.video.mask_files import MaskFiles
 from transavs.visualization import (
     PREDICTION_COLOR,
@@ -93,7 +93,7 @@ class OverlaySummary:
         moments: how often the model was asked.
         seconds: of film.
         marked: share of the moments with a mask, in [0, 1].
-        stopped: it was stopped before its end.
+        stopped: it was stopped before its end; without any picture yet, nothing was written.
         sound: "copied", "encoded anew" or "none".
     """
 
@@ -129,7 +129,8 @@ def write_overlay(
         audio_track: of a film file, from 1 on; None takes the first.
         longest_side: of the pictures; larger ones are scaled down.
         progress: is told the seconds of film that are done, after each picture.
-        should_stop: is asked before each picture; the film ends there and is playable.
+        should_stop: is asked before each picture; the film ends there and is playable. Nothing is
+            written if it has no picture yet.
 
     Raises:
         FileNotFoundError, ValueError, OSError: see the predictor and the writer.
@@ -137,8 +138,8 @@ def write_overlay(
     options = options or OverlayOptions()
     if not isinstance(film, Film):
         film = open_film(film, audio_track, longest_side)
-    if isinstance(film, FilmFile) and Path(output).exists() and film.path.samefile(output):
-        raise ValueError(f"the film {output} would be written over itself: name another output")
+    check_span(options.start, options.end, film.duration, film.name)
+    _check_places(film, sound, Path(output), options.save_masks)
     track, kept = _sound_track(film, sound, options)
     height = film.height + (strip_height(film.height) if options.strip else 0)
     with ExitStack() as stack:
@@ -177,12 +178,38 @@ def write_overlay(
             frames, now = frames + 1, frame.seconds + frame.duration
             if progress is not None:
                 progress(now - options.start)
+        if frames == 0:
+            writer.discard()
+            if not stopped:
+                raise ValueError(
+                    f"{film.name} shows no picture from second {options.start:g} to "
+                    f"{'its end' if options.end is None else format(options.end, 'g')}: choose "
+                    "another part"
+                )
         # Another sound may be longer than the film, and a film's own ends when it ends.
         own = isinstance(film, FilmFile) and isinstance(sound, str) and sound == OWN_SOUND
         writer.close(until=None if own and not stopped else now - options.start)
     return OverlaySummary(
         frames, moments, now - options.start, marked / max(moments, 1), stopped, kept
     )
+
+
+def _check_places(
+    film: Film, sound: SoundChoice, output: Path, save_masks: str | Path | None
+) -> None:
+    """Raises ValueError where what is written would take the place of what is read."""
+    if isinstance(film, FilmFile) and _same(film.path, output):
+        raise ValueError(f"the film {output} would be written over itself: name another output")
+    if isinstance(sound, str | Path) and _same(Path(sound), output):
+        raise ValueError(f"the sound {sound} would be written over: name another output")
+    if save_masks is not None and isinstance(film, FrameFolder) and _same(film.folder, save_masks):
+        raise ValueError(
+            f"the masks would lie among the pictures of {film.folder}: name another folder"
+        )
+
+
+def _same(path: Path, other: str | Path) -> bool:
+    return path.exists() and Path(other).exists() and path.samefile(other)
 
 
 def draw_prediction(picture: Image, prediction: FramePrediction, view: str = "mask") -> Image:
@@ -217,19 +244,22 @@ def _shots(
     predictions = predictor.predict(
         film, sound=sound, per_second=per_second, start=options.start, end=options.end
     )
-    if options.every_frame:
-        for one in predictions:
-            yield FilmFrame(one.start, one.end - one.start, one.image), one
-        return
-    # The film is read twice: the model looks half a second ahead, and pictures are large.
-    current = next(predictions, None)
-    coming = next(predictions, None)
-    for frame in film.frames(options.start, options.end):
-        while coming is not None and frame.seconds >= coming.start - 1e-6:
-            current, coming = coming, next(predictions, None)
-        if current is None:
+    try:
+        if options.every_frame:
+            for one in predictions:
+                yield FilmFrame(one.start, one.end - one.start, one.image), one
             return
-        yield frame, current
+        # The film is read twice: the model looks half a second ahead, and pictures are large.
+        current = next(predictions, None)
+        coming = next(predictions, None)
+        for frame in film.frames(options.start, options.end):
+            while coming is not None and frame.seconds >= coming.start - 1e-6:
+                current, coming = coming, next(predictions, None)
+            if current is None:
+                return
+            yield frame, current
+    finally:
+        predictions.close()
 
 
 def _save(masks: MaskFiles, prediction: FramePrediction) -> None:

@@ -35,8 +35,8 @@ _TOLERANCE_SECONDS = 0.03
 _SUBSTITUTE_RATE_HZ = 48_000
 
 
-def open_container(path: Path) -> Any:
-    """Returns an opened film or sound file.
+def open_container(path: Path, what: str = "film") -> Any:
+    """Returns an opened film or sound file, which messages call ``what``.
 
     Playlists and the like, which refer to other files or addresses, are not read.
 
@@ -45,16 +45,16 @@ def open_container(path: Path) -> Any:
         ValueError: FFmpeg cannot read it.
     """
     if not path.exists():
-        raise FileNotFoundError(f"no film at {path}: check the path")
+        raise FileNotFoundError(f"no {what} at {path}: check the path")
     if not path.is_file():
-        raise ValueError(f"expected a film, but {path} is no file")
+        raise ValueError(f"expected a {what}, but {path} is no file")
     try:
         # Absolute, so that no name is taken for an address such as "concat:a|b".
         return av.open(str(path.resolve()), options=_allowed())
     except FFmpegError as error:
         raise ValueError(
-            f"cannot read {path} as a film ({error.strerror}): expected a file that FFmpeg reads, "
-            "such as .mp4, .mov, .mkv, .webm or .avi, and whole: export or fetch it again"
+            f"cannot read {path} as a {what} ({error.strerror}): expected a file that FFmpeg "
+            "reads, such as .mp4, .mov, .mkv, .webm or .avi, and whole: export or fetch it again"
         ) from error
 
 
@@ -158,7 +158,7 @@ class SoundBlocks:
         allowed_rates: tuple[int, ...] | None = None,
         most_channels: int | None = None,
     ) -> None:
-        self._container = open_container(path)
+        self._container = open_container(path, "sound")
         try:
             self._stream = choose_track(self._container, path, track)
         except ValueError:

@@ -6,6 +6,7 @@ Frames are aligned with the sound by these times alone; nothing is ever counted.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ class FilmFrame:
 
     Attributes:
         seconds: when it comes on screen.
-        duration: how long it would stay there if no other followed, in seconds.
+        duration: how long it stays there, in seconds: until the next one comes, or the part that
+            was asked for ends; of the last picture, what the film says of it.
         image: uint8 ``[H, W, 3]``, RGB, upright, with square pixels.
     """
 
@@ -89,7 +91,7 @@ def fitted_size(height: float, width: float, longest_side: int) -> tuple[int, in
 
 def check_span(start: float, end: float | None, duration: float | None, name: str) -> None:
     """Raises ValueError for a start or an end that a film does not have."""
-    if start < 0 or (end is not None and end <= start):
+    if not (0 <= start < math.inf and (end is None or start < end < math.inf)):
         until = "its end" if end is None else f"second {end:g}"
         raise ValueError(f"expected a part of {name}, got second {start:g} to {until}")
     if duration is not None and start >= duration:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +27,8 @@ _USUAL_FRAME_RATE = 25.0
 _HIGH_DEFINITION = 720
 _BT709, _BT601 = 1, 5
 _UNSPECIFIED = 2
+# How far before a start a film is read, if its container does not lead to a key frame before it.
+_STEPS_BACK_SECONDS = (0.0, 5.0, 30.0)
 
 
 class FilmFile(Film):
@@ -63,6 +64,11 @@ class FilmFile(Film):
             if audio_track is not None:
                 choose_track(container, self.path, audio_track)
             stream = self._picture_stream(container)
+            if container.format.name == "image2" or container.format.name.endswith("_pipe"):
+                raise ValueError(
+                    f"{path} is one picture, expected a film: for a picture a second, put them "
+                    "into a folder, with a sound file"
+                )
             self.origin = container_start(container)
             self.duration = container_seconds(container)
             rate = stream.average_rate or stream.guessed_rate
@@ -79,33 +85,69 @@ class FilmFile(Film):
 
     def frames(self, start: float = 0.0, end: float | None = None) -> Iterator[FilmFrame]:
         check_span(start, end, self.duration, self.name)
-        with open_container(self.path) as container:
-            stream = self._picture_stream(container)
-            if start > 0:
-                _seek(container, stream, start + self.origin)
-            usual = 1 / self.frame_rate
-            # The newest picture that came before `start`, which is on screen then.
-            waiting: tuple[float, Any] | None = None
-            newest = -math.inf
-            for frame in decoded(container, stream):
-                if frame.pts is None:
-                    seconds = newest + usual if newest > -math.inf else start
-                else:
-                    seconds = float(frame.pts * frame.time_base) - self.origin
-                if seconds <= newest:
-                    continue
-                newest = seconds
-                if seconds < start:
-                    waiting = (seconds, frame)
-                    continue
-                if waiting is not None and seconds > start:
-                    yield FilmFrame(start, usual, self._picture(waiting[1]))
-                waiting = None
-                if end is not None and seconds >= end:
-                    return
-                yield FilmFrame(seconds, usual, self._picture(frame))
+        # The newest picture, whose time on screen the next one ends.
+        waiting: tuple[float, Any] | None = None
+        for seconds, frame in self._timed_from(start):
             if waiting is not None:
-                yield FilmFrame(start, usual, self._picture(waiting[1]))
+                if seconds <= waiting[0]:
+                    continue
+                if seconds > start:
+                    yield self._shown(waiting, seconds, start, end)
+            waiting = (seconds, frame)
+            if end is not None and seconds >= end:
+                return
+        if waiting is not None:
+            usual = 1 / self.frame_rate
+            own = float((waiting[1].duration or 0) * waiting[1].time_base) or usual
+            ends = waiting[0] + own
+            yield self._shown(waiting, ends if ends > start else start + usual, start, end)
+
+    def _shown(
+        self, picture: tuple[float, Any], until: float, start: float, end: float | None
+    ) -> FilmFrame:
+        """A picture as it is seen from ``start`` on, until the next one or ``end``."""
+        seconds = max(picture[0], start)
+        until = until if end is None else min(until, end)
+        return FilmFrame(seconds, until - seconds, self._picture(picture[1]))
+
+    def _timed_from(self, start: float) -> Iterator[tuple[float, Any]]:
+        """Yields the frames with their times, the first of them on screen at ``start``."""
+        before: float | None = None
+        for frame in self._decoded_from(start):
+            if frame.pts is None:
+                # Rounded, or the sums would come to lie a hair beside a start.
+                before = 0.0 if before is None else round(before + 1 / self.frame_rate, 6)
+            else:
+                before = self._seconds(frame)
+            yield before, frame
+
+    def _decoded_from(self, start: float) -> Iterator[Any]:
+        """Yields the frames from the last key frame before a second on.
+
+        Some containers (.ts) only know roughly where that is: whether the first frame came early
+        enough is looked at.
+        """
+        for back in _STEPS_BACK_SECONDS:
+            if start <= back:
+                break
+            with open_container(self.path) as container:
+                stream = self._picture_stream(container)
+                try:
+                    timestamp = int((start - back + self.origin) / stream.time_base)
+                    container.seek(timestamp, stream=stream, backward=True)
+                except FFmpegError:
+                    break
+                frames = decoded(container, stream)
+                first = next(frames, None)
+                if first is not None and first.pts is not None and self._seconds(first) <= start:
+                    yield first
+                    yield from frames
+                    return
+        with open_container(self.path) as container:
+            yield from decoded(container, self._picture_stream(container))
+
+    def _seconds(self, frame: Any) -> float:
+        return float(frame.pts * frame.time_base) - self.origin
 
     def sound(self) -> Sound:
         if not self.has_sound:
@@ -146,11 +188,3 @@ class FilmFile(Film):
 def _rotation(frame: Any) -> int:
     """Degrees counter-clockwise by which a picture must be turned to be upright."""
     return int(getattr(frame, "rotation", 0) or 0)
-
-
-def _seek(container: Any, stream: Any, timestamp: float) -> None:
-    """Goes to the last key frame before a timestamp; stays at the beginning if that fails."""
-    try:
-        container.seek(int(timestamp / stream.time_base), stream=stream, backward=True)
-    except FFmpegError:
-        container.seek(0)

@@ -42,12 +42,13 @@ class _Pictures(Film):
 
     def frames(self, start: float = 0.0, end: float | None = None) -> Iterator[FilmFrame]:
         check_span(start, end, self.duration, self.name)
-        duration = 1 / self.frame_rate
         # A hair's breadth: 0.3 / 0.1 must not count as before frame 3.
         for number in range(int(start * self.frame_rate + 1e-6), self.count):
             seconds = max(start, number / self.frame_rate)
             if end is not None and seconds >= end:
                 return
+            until = (number + 1) / self.frame_rate
+            duration = (until if end is None else min(until, end)) - seconds
             yield FilmFrame(seconds, duration, self._fitted(self._read(number)))
 
     def _fit(self, first: Image, longest_side: int) -> None:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from pycocotools import mask as coco_mask
 
+from transavs.utils.whole_files import WholeFile, cannot_write, make_folder
+
 # Binary audio-visual segmentation has one class of object; COCO counts from 1.
 CATEGORY_ID = 1
 
@@ -60,7 +62,10 @@ class PngMasks(MaskFiles):
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            make_folder(self.folder)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
 
     def add(
         self,
@@ -70,9 +75,13 @@ class PngMasks(MaskFiles):
         objects: list[tuple[int, float, NDArray[np.bool_]]],
     ) -> None:
         path = self.folder / f"{round(1000 * seconds):09d}.png"
-        temporary = path.with_name(f".{path.name}.tmp")
-        PillowImage.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
-        os.replace(temporary, path)
+        whole = WholeFile(path)
+        try:
+            PillowImage.fromarray(mask.astype(np.uint8) * 255).save(whole.temporary, format="PNG")
+        except OSError as error:
+            whole.discard()
+            raise cannot_write(path, error) from error
+        whole.finish()
 
     def close(self, failed: bool = False) -> None:
         """Does nothing: every file is whole when it gets its name."""
@@ -88,12 +97,10 @@ class RleMasks(MaskFiles):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._whole = WholeFile(path)
         # Line by line: the masks of a long film need not fit into memory.
-        self._file = self._temporary.open("w", encoding="utf-8")
-        self._file.write("[")
-        self._separator = "\n"
+        self._file = self._whole.temporary.open("w", encoding="utf-8")
+        self._separator = "[\n"
 
     def add(
         self,
@@ -114,18 +121,32 @@ class RleMasks(MaskFiles):
                 "seconds": round(seconds, 4),
                 "track_id": track,
             }
-            self._file.write(self._separator + json.dumps(entry))
+            self._write(self._separator + json.dumps(entry))
             self._separator = ",\n"
 
     def close(self, failed: bool = False) -> None:
         if self._file.closed:
             return
-        self._file.write("\n]\n")
-        self._file.close()
+        if not failed:
+            self._write("\n]\n" if self._separator.startswith(",") else "[]\n")
+        try:
+            self._file.close()
+        except OSError as error:
+            # What is still in the buffer may not fit on the disk.
+            self._whole.discard()
+            if not failed:
+                raise cannot_write(self.path, error) from error
         if failed:
-            self._temporary.unlink()
+            self._whole.discard()
         else:
-            os.replace(self._temporary, self.path)
+            self._whole.finish()
+
+    def _write(self, text: str) -> None:
+        try:
+            self._file.write(text)
+        except OSError as error:
+            self.close(failed=True)
+            raise cannot_write(self.path, error) from error
 
 
 def open_mask_files(path: str | os.PathLike[str]) -> MaskFiles:

@@ -45,7 +45,7 @@ def copied_track(
         start: the written film begins at this second of it.
         end: and ends here; None at its end.
     """
-    with open_container(path) as container:
+    with open_container(path, "sound") as container:
         context = choose_track(container, path, track).codec_context
         # AAC out of streams (.ts) describes itself in every packet instead.
         if context.name not in COPIED_CODECS or (context.name == "aac" and not context.extradata):
@@ -92,32 +92,46 @@ def encoded_track(
         else:
             decoder = SoundBlocks(*sound, allowed_rates=_ENCODER_RATES_HZ, most_channels=2)
             rate, channels, blocks = decoder.sample_rate, decoder.channels, iter(decoder)
-        layout = "mono" if channels == 1 else "stereo"
-        stream = output.add_stream(_ENCODER, rate=rate)
-        stream.codec_context.layout = layout
-        stream.codec_context.bit_rate = _BIT_RATE
-        yield 0.0, None
-        first = round(start * rate)
-        last = None if end is None else round(end * rate)
-        position = 0
-        for block in blocks:
-            begin, position = position, position + block.shape[1]
-            kept = block[:, max(0, first - begin) :]
-            begin = max(begin, first)
-            if last is not None:
-                kept = kept[:, : max(0, last - begin)]
-            if kept.shape[1]:
-                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(kept), "fltp", layout)
-                frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
-                frame.pts = begin - first
-                yield from _timed(stream.encode(frame))
-            if last is not None and position >= last:
-                break
-        yield from _timed(stream.encode(None))
-        if not isinstance(sound, Sound):
-            decoder.close()
+        try:
+            yield from _encoded(output, blocks, rate, channels, (start, end))
+        finally:
+            if not isinstance(sound, Sound):
+                decoder.close()
 
     return track_packets
+
+
+def _encoded(
+    output: Any,
+    blocks: Iterator[NDArray[np.float32]],
+    rate: int,
+    channels: int,
+    span: tuple[float, float | None],
+) -> Iterator[tuple[float, Any]]:
+    """Yields the packets of blocks ``[channels, n]`` between two seconds."""
+    start, end = span
+    layout = "mono" if channels == 1 else "stereo"
+    stream = output.add_stream(_ENCODER, rate=rate)
+    stream.codec_context.layout = layout
+    stream.codec_context.bit_rate = _BIT_RATE
+    yield 0.0, None
+    first = round(start * rate)
+    last = None if end is None else round(end * rate)
+    position = 0
+    for block in blocks:
+        begin, position = position, position + block.shape[1]
+        kept = block[:, max(0, first - begin) :]
+        begin = max(begin, first)
+        if last is not None:
+            kept = kept[:, : max(0, last - begin)]
+        if kept.shape[1]:
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(kept), "fltp", layout)
+            frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+            frame.pts = begin - first
+            yield from _timed(stream.encode(frame))
+        if last is not None and position >= last:
+            break
+    yield from _timed(stream.encode(None))
 
 
 def _timed(packets: list[Any]) -> Iterator[tuple[float, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
+from transavs.utils.whole_files import WholeFile, cannot_write
 from transavs.video.film import Image
 from transavs.video.sound_track import SoundTrack
 
@@ -70,24 +72,31 @@ class FilmWriter:
         assert height % 2 == width % 2 == 0, (height, width)
         self.path = Path(path)
         container = check_container(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         options = {"movflags": "+faststart"} if container != "matroska" else {}
-        try:
-            output: Any = av.open(str(self._temporary), "w", format=container, options=options)
-        except (FFmpegError, OSError) as error:
-            raise PermissionError(f"cannot write {path} ({error.strerror})") from error
-        self._output = output
+        self._file = WholeFile(path)
+        self._output: Any = None
         self._closed = False
         self._packets: Iterator[tuple[float, Any]] = iter(())
         self._waiting: tuple[float, Any] | None = None
         self._matrix = _BT709 if height >= _HIGH_DEFINITION else _BT601
-        try:
+        with self._attempt():
+            self._output = av.open(
+                str(self._file.temporary), "w", format=container, options=options
+            )
             self._stream = self._add_pictures(height, width, frame_rate)
             if sound is not None:
                 self._packets = sound(self._output)
                 next(self._packets)
                 self._waiting = next(self._packets, None)
+
+    @contextmanager
+    def _attempt(self) -> Iterator[None]:
+        """Discards the film if what is done in it fails; FFmpeg's words become a sentence."""
+        try:
+            yield
+        except FFmpegError as error:
+            self._discard()
+            raise cannot_write(self.path, error) from error
         except BaseException:
             self._discard()
             raise
@@ -112,12 +121,13 @@ class FilmWriter:
             seconds: when it comes on screen, later than the one before.
             duration: for how long.
         """
-        self._write_sound(seconds)
         frame = av.VideoFrame.from_ndarray(image, "rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=self._matrix)
         frame.pts, frame.time_base = round(seconds / _TIME_BASE), _TIME_BASE
         frame.duration = round(duration / _TIME_BASE)
-        self._output.mux(self._stream.encode(frame))
+        with self._attempt():
+            self._write_sound(seconds)
+            self._output.mux(self._stream.encode(frame))
 
     def close(self, until: float | None = None) -> None:
         """Finishes the film.
@@ -127,11 +137,18 @@ class FilmWriter:
         """
         if self._closed:
             return
-        self._output.mux(self._stream.encode(None))
-        self._write_sound(until)
-        self._output.close()
-        self._closed = True
-        os.replace(self._temporary, self.path)
+        with self._attempt():
+            self._output.mux(self._stream.encode(None))
+            self._write_sound(until)
+            self._output.close()
+            self._end_sound()
+            self._closed = True
+        self._file.finish()
+
+    def discard(self) -> None:
+        """Removes what was written; an existing file stays as it was."""
+        if not self._closed:
+            self._discard()
 
     def _write_sound(self, until: float | None) -> None:
         while self._waiting is not None and (until is None or self._waiting[0] <= until):
@@ -149,16 +166,24 @@ class FilmWriter:
     ) -> None:
         if error is None:
             self.close()
-        elif not self._closed:
-            self._discard()
+        else:
+            self.discard()
 
     def _discard(self) -> None:
         self._closed = True
+        self._end_sound()
         try:
-            self._output.close()
-        except (FFmpegError, ValueError):
+            if self._output is not None:
+                self._output.close()
+        except (FFmpegError, ValueError, OSError):
             pass  # what is there goes away anyway
-        self._temporary.unlink(missing_ok=True)
+        self._file.discard()
+
+    def _end_sound(self) -> None:
+        """Closes the file that the sound comes from, also where it was not read to its end."""
+        close = getattr(self._packets, "close", None)
+        if close is not None:
+            close()
 
 
 def _encodes(name: str) -> bool:
