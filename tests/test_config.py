@@ -111,6 +111,7 @@ def test_configs_hold_the_papers_recipe(name):
     found = (transavs.TARGETS, transavs.NUM_CLASSES, cfg.INPUT.CLIP_SECONDS)
     assert found == expected_targets
     assert cfg.SOLVER.AMP.ENABLED == semantic
+    assert transavs.INFERENCE.RULE == ("semantic_sum" if semantic else "argmax")
     assert cfg.MODEL.AUDIO.NAME == "VGGish" and cfg.MODEL.AUDIO.FREEZE
     variant = name.removeprefix("ablation/").removesuffix(".yaml").split("_", 2)[2:]
     expected = {
