@@ -102,6 +102,7 @@ COMMANDS = {
     "transavs-pretrain-audio": "pretrain_audio",
     "transavs-eval-robustness": "eval_robustness",
     "transavs-ablation": "ablation",
+    "transavs-benchmark": "benchmark",
     "transavs-visualize": "visualize",
     "transavs-prepare-demo": "prepare_demo",
     "transavs-demo-report": "demo_report",
