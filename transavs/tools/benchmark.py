@@ -18,16 +18,14 @@ from transavs.engine.benchmark import (
     SWEEPS,
     Clock,
     Point,
-    count_macs,
-    count_parameters,
     describe_machine,
     format_benchmark,
     format_comparison,
+    measure_cost,
     measure_inference,
     measure_loader,
     measure_scaling,
     measure_training,
-    random_clips,
     read_benchmark,
     sweep_points,
     write_benchmark,
@@ -223,7 +221,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     clock = Clock.choose(model.device, args.threads)
     found: dict[str, Any] = {}
     if "size" in parts:
-        found["cost"] = _cost(cfg, model, frames, size)
+        found["cost"] = measure_cost(cfg, model, frames, size)
     if args.compile:  # not before: fvcore traces the model as it is
         _compile(model)
     if "inference" in parts:
@@ -260,20 +258,6 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
                 entry["data_seconds"] = entry["batch"] * found["loader"]["train_clip"]
             found["training"].append(entry)
     return found
-
-
-def _cost(cfg: CfgNode, model: Any, frames: int, size: tuple[int, int]) -> dict[str, Any]:
-    macs = count_macs(model, random_clips(cfg, 1, frames, size))
-    whole = macs.pop("")
-    encoders = (model.backbone, model.audio_encoder)
-    return {
-        "parameters": count_parameters(model),
-        "learning_parameters": count_parameters(model, trainable=True),
-        "limit_parameters": sum(count_parameters(part) for part in encoders),
-        "macs": whole,
-        "limit_macs": macs["backbone"] + macs.get("audio_encoder", 0),
-        "macs_by_part": macs,
-    }
 
 
 def _scale(args: argparse.Namespace) -> dict[str, Any]:

@@ -6,7 +6,7 @@ on the same input: what any model with these encoders has to do.
 
 from transavs.engine.benchmark.clips import labelled_seconds, random_clips
 from transavs.engine.benchmark.clock import PRECISIONS, Clock
-from transavs.engine.benchmark.cost import count_macs, count_parameters
+from transavs.engine.benchmark.cost import count_macs, count_parameters, measure_cost
 from transavs.engine.benchmark.inference import measure_inference
 from transavs.engine.benchmark.loader import measure_loader
 from transavs.engine.benchmark.machine import describe_machine
@@ -32,6 +32,7 @@ __all__ = [
     "format_benchmark",
     "format_comparison",
     "labelled_seconds",
+    "measure_cost",
     "measure_inference",
     "measure_loader",
     "measure_memory",

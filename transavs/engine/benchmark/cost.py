@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
+from transavs.engine.benchmark.clips import random_clips
 from transavs.engine.benchmark.clock import evaluation
 
 # Of a bilinear sample: four neighbours, and the weight by which deformable attention, the only
@@ -70,6 +72,32 @@ def count_macs(model: nn.Module, clips: list[dict[str, Any]]) -> dict[str, int]:
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:
     """Returns the number of parameters, or of those that learn."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
+
+
+def measure_cost(cfg: CfgNode, model: Any, frames: int, size: tuple[int, int]) -> dict[str, Any]:
+    """Returns the size of a model and of its encoders, the limit.
+
+    Args:
+        cfg: of the model.
+        model: takes clips.
+        frames: of a clip.
+        size: (H, W) of the frames.
+
+    Returns:
+        ``parameters``, ``learning_parameters``, ``limit_parameters``; ``macs`` of a clip,
+        ``limit_macs``, and ``macs_by_part``.
+    """
+    macs = count_macs(model, random_clips(cfg, 1, frames, size))
+    whole = macs.pop("")
+    encoders = (model.backbone, model.audio_encoder)
+    return {
+        "parameters": count_parameters(model),
+        "learning_parameters": count_parameters(model, trainable=True),
+        "limit_parameters": sum(count_parameters(part) for part in encoders),
+        "macs": whole,
+        "limit_macs": macs["backbone"] + macs.get("audio_encoder", 0),
+        "macs_by_part": macs,
+    }
 
 
 def _product_macs(inputs: list[Any], outputs: list[Any]) -> int:
