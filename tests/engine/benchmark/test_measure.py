@@ -18,6 +18,7 @@ from transavs.engine.benchmark import (
     measure_training,
     random_clips,
     sweep_points,
+    training_frames,
 )
 from transavs.engine.benchmark.clock import median_ratio
 from transavs.engine.benchmark.inference import claiming_queries
@@ -114,6 +115,9 @@ def test_random_clips_are_clips_of_the_mapper():
 def test_labelled_seconds_are_facts_of_the_data_set():
     assert labelled_seconds(tiny_cfg()) == (0,)
     assert labelled_seconds(tiny_cfg(config="ms3_R50.yaml")) == (0, 1, 2, 3, 4)
+    assert training_frames(tiny_cfg(config="ms3_R50.yaml")) == 5
+    assert training_frames(tiny_cfg("INPUT.TRAIN_FRAMES", 2, config="ms3_R50.yaml")) == 2
+    assert training_frames(tiny_cfg("INPUT.TRAIN_FRAMES", 2)) == 1  # S4 labels one
     assert labelled_seconds(tiny_cfg("DATASETS.TRAIN", "('mine',)")) == (0, 1, 2, 3, 4)
 
 

@@ -4,7 +4,7 @@ The limit is the model's own image backbone and audio encoder alone, measured in
 on the same input: what any model with these encoders has to do.
 """
 
-from transavs.engine.benchmark.clips import labelled_seconds, random_clips
+from transavs.engine.benchmark.clips import labelled_seconds, random_clips, training_frames
 from transavs.engine.benchmark.clock import PRECISIONS, Clock
 from transavs.engine.benchmark.cost import count_macs, count_parameters, measure_cost
 from transavs.engine.benchmark.inference import measure_inference
@@ -41,5 +41,6 @@ __all__ = [
     "random_clips",
     "read_benchmark",
     "sweep_points",
+    "training_frames",
     "write_benchmark",
 ]

@@ -79,6 +79,12 @@ def labelled_seconds(cfg: CfgNode) -> tuple[int, ...]:
     return tuple(range(seconds))
 
 
+def training_frames(cfg: CfgNode) -> int:
+    """Returns how many frames of a clip a training step sees: labelled ones, perhaps some alone."""
+    labelled = len(labelled_seconds(cfg))
+    return min(labelled, int(cfg.INPUT.TRAIN_FRAMES) or labelled)
+
+
 def write_clip_files(
     folder: str, seconds: int, labelled: tuple[int, ...], size: tuple[int, int], seed: int = 0
 ) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from transavs.engine.benchmark.clips import labelled_seconds, random_clips
+from transavs.engine.benchmark.clips import random_clips, training_frames
 from transavs.engine.benchmark.clock import Clock, autocast, measure_in_turn, median_ratio
 from transavs.engine.benchmark.inference import limit_call
 from transavs.engine.benchmark.memory import mark, measure_memory
@@ -87,7 +87,8 @@ def measure_training(
 ) -> dict[str, Any]:
     """Returns the parts of a training step, beside the limit of training.
 
-    The clips have as many frames as the training set labels. The limit is what any model with
+    The clips have as many frames as the mapper gives: those that the training set labels, or
+    ``INPUT.TRAIN_FRAMES`` of them. The limit is what any model with
     these encoders has to do: the audio encoder once, and the image backbone forward, and backward
     where it learns.
 
@@ -106,7 +107,7 @@ def measure_training(
         (of matching and losses in the step), ``memory_bytes``; on the CPU ``activation_bytes``,
         what the model holds when the losses begin, and ``loss_bytes``, what they add at most.
     """
-    frames = len(labelled_seconds(cfg))
+    frames = training_frames(cfg)
     clips = random_clips(cfg, batch, frames, size, masks=masks)
     model.train()
     optimizer = build_optimizer(cfg, model)
