@@ -86,35 +86,31 @@ def training_frames(cfg: CfgNode) -> int:
 
 
 def write_clip_files(
-    folder: str, seconds: int, labelled: tuple[int, ...], size: tuple[int, int], seed: int = 0
+    folder: str, seconds: int, size: tuple[int, int], seed: int = 0
 ) -> dict[str, Any]:
     """Writes the files of one clip, drawn at random, and returns its record.
 
     Frames are PNG files of smooth colours with some noise, which compress about as photographs do;
-    each labelled frame has a mask of one box. The sound is noise at 16 kHz.
+    each has a mask of one box. The sound is noise at 16 kHz.
 
     Args:
         folder: exists.
         seconds: T.
-        labelled: which of them have a mask.
         size: (H, W) of frames and masks.
         seed: of the drawing.
     """
     rng = np.random.default_rng(seed)
-    frames: list[str] = []
-    masks: list[str | None] = []
+    mask = np.zeros(size, dtype=np.uint8)
+    mask[size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = 255
+    frames, masks = [], []
     for second in range(seconds):
         coarse = rng.integers(0, 256, (7, 7, 3), dtype=np.uint8)
         smooth = cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
         noisy = smooth.astype(np.int16) + rng.integers(-4, 5, smooth.shape)
         frames.append(os.path.join(folder, f"frame_{second}.png"))
         _write_png(frames[-1], np.clip(noisy, 0, 255).astype(np.uint8))
-        masks.append(None)
-        if second in labelled:
-            mask = np.zeros(size, dtype=np.uint8)
-            mask[size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = 255
-            masks[-1] = os.path.join(folder, f"mask_{second}.png")
-            _write_png(os.path.join(folder, f"mask_{second}.png"), mask)
+        masks.append(os.path.join(folder, f"mask_{second}.png"))
+        _write_png(masks[-1], mask)
     sound = os.path.join(folder, "sound.wav")
     soundfile.write(sound, rng.uniform(-0.5, 0.5, seconds * SAMPLE_RATE_HZ), SAMPLE_RATE_HZ)
     return {
