@@ -87,7 +87,7 @@ def test_every_config_loads_freezes_and_builds(name):
     [
         name
         for name in CONFIGS
-        if not any(part in name for part in ("demo", "Base", "tpavi", "mask2former"))
+        if not any(part in name for part in ("demo", "Base", "tpavi", "mask2former", "plus"))
     ],
 )
 def test_configs_hold_the_papers_recipe(name):
@@ -343,6 +343,7 @@ def test_missing_file_lists_the_shipped_ones():
     (["MODEL.TPAVI.STAGES", "()"], "MODEL.TPAVI.STAGES must be some of"),
     (["MODEL.TPAVI.CHANNELS", 1], "MODEL.TPAVI.CHANNELS must be at least 2, got 1"),
     (["MODEL.TPAVI.AVM_WEIGHT", -1.0], "MODEL.TPAVI.AVM_WEIGHT must be at least 0"),
+    (["SOLVER.AMP.PRECISION", "int8"], "SOLVER.AMP.PRECISION must be one of bf16, fp16"),
     (["MODEL.TPAVI.NORM", "LN"], "MODEL.TPAVI.NORM must be one of BN, SyncBN, naiveSyncBN"),
     (["MODEL.TRANSAVS.NUM_QUERIES", "many"], "Type mismatch"),
     (["MODEL.TRANSAVS.NUM_QUERIES"], "pairs KEY VALUE, got an odd number"),

@@ -256,5 +256,7 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
     # Weight decay of embeddings (query positions, levels).
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
+    # With SOLVER.AMP.ENABLED: "bf16", on CPUs too, or "fp16", on GPUs.
+    cfg.SOLVER.AMP.PRECISION = "bf16"
     # Polynomial schedule "WarmupPolyLR": (1 - progress) ** power.
     cfg.SOLVER.POLY_LR_POWER = 0.9

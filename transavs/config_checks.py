@@ -24,6 +24,7 @@ def check_cfg(cfg: CfgNode) -> None:
         "MODEL.TRANSAVS.QUERY_POSITION": ("learned", "none"),
         "MODEL.TRANSAVS.HEAD": ("plain", "mask2former"),
         "MODEL.TRANSAVS.INFERENCE.RULE": ("argmax", "semantic_sum"),
+        "SOLVER.AMP.PRECISION": ("bf16", "fp16"),
         "MODEL.TPAVI.NORM": ("BN", "SyncBN", "naiveSyncBN"),
     }
     for key, allowed in choices.items():

@@ -311,9 +311,48 @@ def test_evaluation_and_pictures_reach_the_log(datasets_env, tmp_path):
     assert trainer.model.training
 
 
-def test_mixed_precision_on_the_cpu_is_refused():
-    with pytest.raises(ValueError, match="SOLVER.AMP.ENABLED True needs a GPU"):
-        Trainer(tiny_models.tiny_cfg("SOLVER.AMP.ENABLED", True))
+def test_half_precision_on_the_cpu_is_refused():
+    options = ("SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", "fp16")
+    with pytest.raises(ValueError, match="fp16 needs a GPU.* set it to bf16"):
+        Trainer(tiny_models.tiny_cfg(*options))
+
+
+def test_bfloat16_trains_near_single_precision(datasets_env, tmp_path):
+    options = ("SOLVER.MAX_ITER", 3, "SOLVER.CHECKPOINT_PERIOD", 2)
+    single, expected = make_trainer(tmp_path / "single", *options)
+    single.train()
+    dtypes = set()
+    mixed, found = make_trainer(tmp_path / "mixed", *options, "SOLVER.AMP.ENABLED", True)
+    mixed.model.query_decoder.register_forward_hook(
+        lambda module, _, outputs: dtypes.add((module.training, outputs[-1].class_logits.dtype))
+    )
+    mixed.train()
+    # Evaluation stays as exact as ever.
+    assert (True, torch.bfloat16) in dtypes and (True, torch.float32) not in dtypes
+    assert (False, torch.bfloat16) not in dtypes
+    assert expected.losses != found.losses
+    first, other = expected.losses[0], found.losses[0]
+    for name, value in first.items():
+        assert other[name] == pytest.approx(value, rel=0.05, abs=0.02), name
+    assert all(p.dtype == torch.float32 for p in mixed.model.parameters())
+    # It goes on where it was, and without a scale, which bf16 does not need.
+    resumed, _ = make_trainer(tmp_path / "mixed", *options, "SOLVER.AMP.ENABLED", True, resume=True)
+    assert resumed.start_iter == 3
+    assert "grad_scaler" not in resumed._trainer.state_dict()
+
+
+def test_losses_leave_the_device_in_one_transfer(datasets_env, tmp_path, monkeypatch):
+    trainer, recorder = make_trainer(tmp_path / "run", "SOLVER.MAX_ITER", 1)
+    shapes = []
+    original = torch.Tensor.cpu
+    monkeypatch.setattr(
+        torch.Tensor, "cpu", lambda self: [shapes.append(self.shape), original(self)][1]
+    )
+    trainer.train()
+    terms = len(recorder.losses[0]) - 1  # without total_loss
+    # The losses once, and the costs of the matching; scalars that lie on the CPU already move no
+    # further.
+    assert shapes.count(torch.Size([terms])) == 1
 
 
 def test_negative_seed_leaves_the_generators_alone(datasets_env, tmp_path, caplog):

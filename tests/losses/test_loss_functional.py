@@ -80,6 +80,13 @@ def test_dice_and_cross_entropy_equal_loops():
     )
 
 
+def test_masks_may_be_bool():
+    logits = torch.randn(3, 5, 7)
+    masks = torch.rand(3, 5, 7) > 0.5
+    for loss in (dice_loss, mask_bce_loss):
+        assert torch.equal(loss(logits, masks), loss(logits, masks.float()))
+
+
 def test_dice_at_its_ends():
     # 4 pixels, all true. Certain and right: 1 - 9/9 = 0. Certain and wrong: 1 - 1/5.
     masks = torch.ones(2, 2, 2)

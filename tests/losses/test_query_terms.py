@@ -48,6 +48,21 @@ def test_distance_loss_of_two_queries_by_hand():
     assert loss(queries, confident).item() == pytest.approx(1 / 3, rel=1e-6)
 
 
+def test_distance_of_close_queries_far_from_the_origin_keeps_its_digits():
+    # In single precision |q|^2 + |q'|^2 - 2 q.q' of these would be off by more than 1.
+    first = torch.full((256,), 100.0)
+    second = first.clone()
+    second[0] += 0.25  # x = 1/16
+    queries = torch.stack((first, second))[None].requires_grad_()
+    loss = AudioQueryDistanceLoss(256)(queries, torch.ones(1, 2, dtype=torch.bool))
+    assert loss.item() == pytest.approx(1 / (1 / 16 + 0.1) / 3, rel=1e-6)
+    loss.backward()
+    # d/dq_0 of 1 / (x + eps) is -2 (q - q') / (x + eps)^2.
+    expected = torch.zeros(256)
+    expected[0] = 2 * 0.25 / (1 / 16 + 0.1) ** 2 / 3
+    assert torch.allclose(queries.grad[0, 0], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_distance_loss_gradient_equals_finite_differences():
     loss = AudioQueryDistanceLoss(4, distance=100.0, epsilon=0.5)
     queries, confident = close_queries(2, 4, 4).requires_grad_(), torch.ones(2, 4, dtype=torch.bool)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, TrainerBase, hooks
+from detectron2.engine import DefaultTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import DatasetEvaluator, print_csv_format
 from detectron2.utils import comm
@@ -33,6 +33,7 @@ from transavs.engine.checkpoint import SafeCheckpointer
 from transavs.engine.hooks import BestModel, GracefulStop, SamplePictures, SeedEachIteration
 from transavs.engine.optimizer import build_lr_scheduler, build_optimizer
 from transavs.engine.robustness import evaluate_loader, evaluate_robustness
+from transavs.engine.steps import build_steps, check_precision
 from transavs.evaluation import AVSEvaluator
 from transavs.evaluation.results_file import Results
 
@@ -62,9 +63,8 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
         optimizer = self.build_optimizer(cfg, model)
         devices = {"device_ids": None} if on_cpu else {}
         model = create_ddp_model(model, broadcast_buffers=False, **devices)
-        trainer = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         # The loader comes after the checkpoint is read: it starts at the iteration to continue.
-        self._trainer = trainer(model, _NoLoader(), optimizer)
+        self._trainer = build_steps(cfg, model, _NoLoader(), optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
@@ -192,14 +192,6 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return AVSEvaluator(dataset_name, f_threshold_batch=cfg.TEST.F_THRESHOLD_BATCH)
-
-
-def check_precision(cfg: CfgNode) -> None:
-    """Raises ValueError for mixed precision where detectron2's trainer cannot do it."""
-    if cfg.MODEL.DEVICE == "cpu" and cfg.SOLVER.AMP.ENABLED:
-        raise ValueError(
-            "SOLVER.AMP.ENABLED True needs a GPU, but MODEL.DEVICE is cpu: set it to False"
-        )
 
 
 class _NoLoader:

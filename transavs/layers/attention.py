@@ -127,5 +127,5 @@ class FeedForwardLayer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Returns tokens of the same shape ``[..., C]``."""
-        hidden = self.dropout(F.relu(self.linear1(tokens)))
+        hidden = self.dropout(F.relu(self.linear1(tokens), inplace=True))
         return self.norm(tokens + self.dropout(self.linear2(hidden)))

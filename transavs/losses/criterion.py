@@ -129,7 +129,7 @@ class SetCriterion(nn.Module):
         focal = softmax_focal_loss(logits, labels, self.class_weights, self.focal_gamma)
 
         mask_logits = output.mask_logits[frames, queries].float()
-        truth = targets.masks[frames, masks].float()
+        truth = targets.masks[frames, masks]
         if len(frames):
             mask_logits = F.interpolate(
                 mask_logits[:, None], truth.shape[-2:], mode="bilinear", align_corners=False

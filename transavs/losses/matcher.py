@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
@@ -57,16 +58,16 @@ class HungarianMatcher(nn.Module):
                 "this step"
             )
         table = costs.numpy()
-        matches = []
+        triples = []
         for layer in range(len(outputs)):
-            triples: list[tuple[int, int, int]] = []
             for frame, count in enumerate(targets.counts):
                 if count:
                     rows, columns = linear_sum_assignment(table[layer, frame, :, :count])
-                    triples += [(frame, int(q), int(g)) for q, g in zip(rows, columns, strict=True)]
-            indices = torch.tensor(triples, dtype=torch.int64).view(-1, 3).T.to(device)
-            matches.append((indices[0], indices[1], indices[2]))
-        return matches
+                    triples.append(np.stack((np.full_like(rows, frame), rows, columns)))
+        # As many in each layer: one transfer back for all of them.
+        indices = torch.from_numpy(np.concatenate(triples, axis=1)).to(device)
+        layers = indices.tensor_split(len(outputs), dim=1)
+        return [(layer[0], layer[1], layer[2]) for layer in layers]
 
     def _cost(self, output: QueryOutput, truth: Tensor, targets: FrameTargets) -> Tensor:
         """Cost of all pairs, float32 ``[N, Q, G]``."""

@@ -1,0 +1,87 @@
+"""The command: tables, files, comparisons, curves, mistakes."""
+
+import json
+
+import pytest
+from tiny_models import TINY
+
+from transavs.tools.benchmark import main
+
+SMALL = ["--config-file", "s4_R50.yaml", "--size", "32", "--repeats", "1"]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    path = tmp_path_factory.mktemp("benchmark") / "tiny.json"
+    assert main([*SMALL, "--output", str(path), "--batches", "1,2", *TINY]) == 0
+    return path
+
+
+def test_the_file_holds_all_parts(measured):
+    data = json.loads(measured.read_text())
+    assert data["cost"]["macs"] > data["cost"]["limit_macs"] > 0
+    assert data["cost"]["parameters"] > data["cost"]["learning_parameters"]
+    assert [entry["batch"] for entry in data["inference"]] == [1, 2]
+    (training,) = data["training"]
+    assert training["batch"] == 2 and training["data_seconds"] > 0
+    assert data["loader"]["train_clip"] > 0
+    assert data["settings"]["precision"] == "fp32" and data["machine"]["torch"]
+
+
+def test_comparison(measured, tmp_path, capsys):
+    data = json.loads(measured.read_text())
+    data["inference"][0]["ratio"] /= 2
+    data["settings"]["threads"] = 7
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(data))
+    capsys.readouterr()
+    assert main(["--compare", str(measured), str(other)]) == 0
+    printed = capsys.readouterr().out
+    assert "Differs: threads: 1 -> 7" in printed
+    line = next(line for line in printed.splitlines() if "inference (batch 1): ratio" in line)
+    assert line.split()[-1] == "0.500"
+
+
+def test_scaling_draws_curves(tmp_path, capsys):
+    path = tmp_path / "curves.json"
+    sweeps = [
+        "--scale-queries",
+        "2,4",
+        "--scale-size",
+        "32,64",
+        "--scale-frames",
+        "",
+    ]
+    assert (
+        main([*SMALL, "--scaling", *sweeps, "--scale-batch", "", "--output", str(path), *TINY]) == 0
+    )
+    data = json.loads(path.read_text())
+    assert {name: [p["value"] for p in points] for name, points in data["scaling"].items()} == {
+        "queries": [2, 4], "size": [32, 64]
+    }  # fmt: skip
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "By queries" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "--config-file is needed"),
+    ([*SMALL, "--parts", "speed"], "--parts: expected some of size, inference"),
+    ([*SMALL, "--batches", "1,many"], "--batches: expected whole numbers"),
+    ([*SMALL, "--batches", ""], "need at least one number"),
+    ([*SMALL, "--threads", "0"], "--threads must be at least 1"),
+    ([*SMALL, "--precision", "fp16"], "on the CPU take bf16"),
+    ([*SMALL, "--weights", "x.pth", "--scaling"], "--weights would not fit"),
+    ([*SMALL, "--device", "abacus"], "MODEL.DEVICE must be"),
+    (["--compare", "a.json", "b.json"], "a.json"),
+])  # fmt: skip
+def test_mistakes_are_told(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_foreign_file_is_refused(tmp_path, capsys):
+    path = tmp_path / "results.json"
+    path.write_text('{"demo_s4_test": {}}')
+    assert main(["--compare", str(path), str(path)]) == 2
+    assert "expected a benchmark of version 1" in capsys.readouterr().err

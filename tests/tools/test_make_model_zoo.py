@@ -1,0 +1,180 @@
+"""The model zoo page: what is read from trainings, and what stands on the page."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny_models
+
+from transavs.engine.zoo import fill_page, generated_parts, read_published
+from transavs.engine.zoo.page import _PART
+from transavs.tools.make_model_zoo import main
+
+PAGE = """# Zoo
+
+By hand.
+
+<!-- generated: measured -->
+old
+<!-- end of generated -->
+
+<!-- generated: published resnet -->
+<!-- end of generated -->
+
+Also by hand.
+"""
+
+
+def write_run(folder, seed, jaccard, *opts, results="results.json", dataset="demo_s4_test"):
+    folder.mkdir(parents=True)
+    cfg = tiny_models.tiny_cfg("SEED", seed, "OUTPUT_DIR", folder, *opts)
+    (folder / "config.yaml").write_text(cfg.dump())
+    scores = {
+        dataset: {"original": {"M_J": jaccard, "M_J_nonempty": jaccard, "M_F": 80.0}},
+        "references": {dataset: {"nothing": 0.0}},
+        "robustness": {dataset: {"G_mIoU": 70.25, "G_F": None, "FPR": 0.0125}},
+    }
+    (folder / results).write_text(json.dumps(scores))
+
+
+@pytest.fixture
+def files(tmp_path):
+    page = tmp_path / "ZOO.md"
+    page.write_text(PAGE)
+    return ["--page", str(page), "--entries", str(tmp_path / "entries.json")]
+
+
+def rows_of(page, start):
+    return [line for line in page.read_text().splitlines() if line.startswith(start)]
+
+
+def test_seeds_become_mean_and_spread(tmp_path, files):
+    grid = tmp_path / "grid" / "mine" / "runs"
+    for seed, jaccard in ((0, 70.0), (1, 72.0), (2, 74.0)):
+        write_run(grid / "small" / f"seed_{seed}", seed, jaccard)
+    command = ["python", "-m", "train", "--config-file", "configs/s4_R50.yaml", "SEED", "0"]
+    (grid / "small" / "seed_0" / "run.json").write_text(json.dumps({"command": command}))
+    # A run of train_net.py with another setting, evaluated by TEST.ROBUSTNESS.
+    more = ("MODEL.TRANSAVS.NUM_QUERIES", 7)
+    write_run(tmp_path / "grid" / "other", 0, 60.0, *more, results="robustness.json")
+    benchmark = {
+        "version": 1,
+        "cost": {"parameters": 12_340_000, "macs": 5_600_000_000, "limit_macs": 1},
+        "inference": [{"batch": 4, "ratio": 9.0}, {"batch": 1, "ratio": 2.345}],
+    }
+    (grid / "small" / "seed_1" / "benchmark.json").write_text(json.dumps(benchmark))
+    assert main(["--runs", str(tmp_path / "grid"), "--no-size", *files]) == 0
+    page = tmp_path / "ZOO.md"
+    (row,) = rows_of(page, "| [mine: small](configs/s4_R50.yaml) |")
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == [
+        "[mine: small](configs/s4_R50.yaml)", "ResNet-50", "32", "0, 1, 2",
+        "72.0 ± 2.0", "72.0 ± 2.0", "80.0 ± 0.0", "70.2 ± 0.0",
+        "-", "1.25 ± 0.00", "12.3", "5.6", "2.35", "measured",
+    ]  # fmt: skip
+    (row,) = rows_of(page, "| other |")
+    assert "| 0 | 60.0 | 60.0 | 80.0 | 70.2 | - | 1.25 | - | - | - | measured |" in row
+    text = page.read_text()
+    assert text.startswith("# Zoo\n\nBy hand.\n") and text.endswith("\nAlso by hand.\n")
+    assert "old" not in text
+
+    assert main(["--check", *files]) == 0
+    page.write_text(text.replace("72.0 ± 2.0", "82.0 ± 2.0"))
+    assert main(["--check", *files]) == 1
+    assert "82.0" in page.read_text()  # it writes nothing
+    assert main(files) == 0
+    assert page.read_text() == text
+
+
+def test_our_rows_stand_beside_published_ones_of_their_family(tmp_path, files):
+    write_run(tmp_path / "run", 3, 81.5, dataset="avsbench_s4_test")
+    assert main(["--runs", str(tmp_path / "run"), "--no-size", *files]) == 0
+    (row,) = rows_of(tmp_path / "ZOO.md", "| **run** |")
+    assert "| 81.5 | 80.0 | - | - | - | - | measured, 1 seed |" in row
+    entries = json.loads((tmp_path / "entries.json").read_text())["entries"]
+    parts = generated_parts(read_published(), entries)
+    assert "**run**" in parts["published table_1"]
+    assert "**run**" not in parts["published mean_iou"] + parts["published j_and_f"]
+
+
+def test_size_is_counted_where_no_benchmark_lies(tmp_path, files):
+    write_run(tmp_path / "run", 0, 70.0)
+    assert main(["--runs", str(tmp_path / "run"), *files]) == 0
+    (entry,) = json.loads((tmp_path / "entries.json").read_text())["entries"]
+    assert entry["size"]["macs"] > entry["size"]["limit_macs"] > 0
+    model = tiny_models.tiny_model()
+    assert entry["size"]["parameters"] == sum(p.numel() for p in model.parameters())
+
+
+def test_published_numbers():
+    groups = read_published()
+    (transavs,) = [row for row in groups["table_1"].rows if row.backbone == "ResNet-101"]
+    assert transavs.cells == {"S4": (83.1, 90.6), "MS3": (58.9, 72.9)}
+    parts = generated_parts(groups, [])
+    line = next(row for row in parts["published table_1"].splitlines() if "Swin-Base" in row)
+    assert "| 224 | 89.4 | 94.2 | 63.5 | 75.2 | published | config here: [S4](configs/" in line
+    assert "published, read second-hand" in parts["published pvt"]
+    # One model in both families: the numbers stand in different tables.
+    assert "78.8" in parts["published resnet"] and "89.4" not in parts["published resnet"]
+    assert "89.4" in parts["published mean_iou"] and "78.8" not in parts["published mean_iou"]
+    assert "| 84.8 | - |" in parts["published pvt"]  # VCT printed no M_F there
+
+
+def test_the_page_of_the_repository_is_up_to_date():
+    root = Path(__file__).resolve().parents[2]
+    assert main([
+        "--check", "--page", str(root / "MODEL_ZOO.md"),
+        "--entries", str(root / "docs" / "model_zoo.json"),
+    ]) == 0  # fmt: skip
+    names = {match["name"] for match in _PART.finditer((root / "MODEL_ZOO.md").read_text())}
+    assert names == {"measured", *(f"published {name}" for name in read_published())}
+
+
+@pytest.mark.parametrize(("page", "message"), [
+    ("by hand", "asks for no generated part"),
+    ("<!-- generated: poems -->\n<!-- end of generated -->\n", "asks for poems; there are: meas"),
+    ("<!-- generated: measured -->\n", "has no end"),
+])  # fmt: skip
+def test_pages_that_cannot_be_filled(page, message):
+    with pytest.raises(ValueError, match=message):
+        fill_page(page, {"measured": "x", "published resnet": "y"})
+
+
+def test_mistakes_are_told(tmp_path, files, capsys):
+    def error(*arguments):
+        assert main([*arguments]) == 2
+        return capsys.readouterr().err
+
+    assert "no folder" in error("--runs", str(tmp_path / "nowhere"), *files)
+    (tmp_path / "empty").mkdir()
+    assert "no finished training in" in error("--runs", str(tmp_path / "empty"), *files)
+    assert "call this from the top" in error("--page", str(tmp_path / "none.md"))
+    write_run(tmp_path / "a", 1, 70.0)
+    write_run(tmp_path / "b", 1, 71.0)
+    assert "hold the same training" in error(
+        "--runs", str(tmp_path / "a"), str(tmp_path / "b"), "--no-size", *files
+    )
+    (tmp_path / "a" / "config.yaml").write_text("MODEL:\n  POEMS: 3\nVERSION: 2\n")
+    assert "a/config.yaml: Non-existent" in error(
+        "--runs", str(tmp_path / "a"), "--no-size", *files
+    )
+    (tmp_path / "entries.json").write_text("[]")
+    assert "expected a file that make_model_zoo.py wrote" in error(*files)
+
+
+def test_broken_published_files(tmp_path):
+    path = tmp_path / "published.yaml"
+    text = (
+        "families: {f: {title: t, values: [a, b], about: x, data_sets: {}}}\n"
+        "groups: {g: {family: f, title: t}}\n"
+    )
+    start = "rows: [{method: m, backbone: b, pixels: 1, "
+    rows = {
+        "group: h, S4: [1, 2], read: primary}]": "no group 'h'",
+        "group: g, S4: [1], read: primary}]": "cells of 2 value",
+        "group: g, S4: [1, 2], read: once}]": "read must be one of",
+    }
+    for row, message in rows.items():
+        path.write_text(text + start + row)
+        with pytest.raises(ValueError, match=message):
+            read_published(path)

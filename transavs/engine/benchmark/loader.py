@@ -1,0 +1,77 @@
+"""Cost of a clip outside of the model: decode, augment, log-mel; scoring in evaluation."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+
+from transavs.data import AVSDatasetMapper
+from transavs.data.audio_files import read_wav_examples
+from transavs.data.image_files import read_frame
+from transavs.engine.benchmark.clips import labelled_seconds, write_clip_files
+from transavs.engine.benchmark.clock import Clock, measure_in_turn
+from transavs.evaluation import score_clip
+
+
+def measure_loader(
+    cfg: CfgNode, size: tuple[int, int], clock: Clock, repeats: int
+) -> dict[str, Any]:
+    """Returns the seconds that a clip costs before and behind the model, on one core.
+
+    The clip is drawn and written to a temporary folder: frames as PNG, a mask for each labelled
+    second, a wav file. It goes through the mapper of the configuration, for training (labelled
+    frames, augmented) and for evaluation (all of them); targets are unions.
+
+    Args:
+        cfg: of the mapper.
+        size: (H, W) of the files.
+        clock: reads the time.
+        repeats: of each part, in turn.
+
+    Returns:
+        ``train_clip`` and ``test_clip``, seconds of the mapper's whole work, of its parts
+        ``decode_frame`` (one) and ``sound`` (reading and log-mel of all seconds), and
+        ``score_clip``, of the evaluator's on all frames.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.TRANSAVS.TARGETS, cfg.INPUT.AUDIO_SOURCE = "union", "wav"
+    cfg.INPUT.NEGATIVE_AUDIO.SHARE = 0.0  # needs the sounds of a data set
+    seconds = int(cfg.INPUT.CLIP_SECONDS)
+    training, test = AVSDatasetMapper(cfg, is_train=True), AVSDatasetMapper(cfg, is_train=False)
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        record = write_clip_files(folder, seconds, size)
+        frame, sound = record["file_names"][0], record["audio_file"]
+        masks = record["mask_file_names"]
+        labelled = labelled_seconds(cfg)
+        # As the data set has it: test clips are labelled throughout, training clips perhaps not.
+        masks = [mask if second in labelled else None for second, mask in enumerate(masks)]
+        train_record = {**record, "mask_file_names": masks}
+        answered = test(record, rng)
+        scores = torch.rand(answered["union_masks"].shape)
+        answer = {"masks": scores > 0.5, "scores": scores}
+
+        def anew(call: Callable[[], object]) -> Callable[[], None]:
+            def run() -> None:
+                os.utime(sound)  # a changed file: its examples are not remembered
+                call()
+
+            return run
+
+        calls = {
+            "train_clip": anew(lambda: training(train_record, rng)),
+            "test_clip": anew(lambda: test(record, rng)),
+            "decode_frame": lambda: read_frame(frame, cfg.INPUT.FORMAT),
+            "sound": anew(lambda: read_wav_examples(sound, seconds)),
+            "score_clip": lambda: score_clip(answered, answer),
+        }
+        measured = measure_in_turn(calls, clock, repeats)
+    return {name: statistics.median(values) for name, values in measured.items()}

@@ -1,0 +1,180 @@
+"""A benchmark as a file and for people, and two of them compared."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+from transavs.utils.whole_files import write_text
+
+#: Of the file's form.
+VERSION = 1
+
+Benchmark = dict[str, Any]
+
+
+def write_benchmark(path: str | os.PathLike[str], benchmark: Benchmark) -> None:
+    """Writes a benchmark as JSON in one step."""
+    write_text(path, json.dumps({"version": VERSION, **benchmark}, indent=1) + "\n")
+
+
+def read_benchmark(path: str | os.PathLike[str]) -> Benchmark:
+    """Returns the content of a benchmark's file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it holds something else, or a newer form of it.
+    """
+    with open(path, encoding="utf-8") as file:
+        try:
+            data = json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON ({error}); measure again") from error
+    if not isinstance(data, dict) or data.get("version") != VERSION:
+        raise ValueError(
+            f"{path}: expected a benchmark of version {VERSION}, as tools/benchmark.py writes with "
+            "--output"
+        )
+    return data
+
+
+def format_benchmark(benchmark: Benchmark) -> str:
+    """Returns the tables that the tool prints."""
+    parts = []
+    if "cost" in benchmark:
+        parts.append(_cost_table(benchmark["cost"]))
+    if benchmark.get("inference"):
+        rows = [
+            [
+                entry["batch"],
+                f"{1000 * entry['seconds_per_clip']:.1f}",
+                f"{entry['clips_per_second']:.2f}",
+                f"{entry['frames_per_second']:.1f}",
+                f"{1000 * entry['limit_seconds'] / entry['batch']:.1f}",
+                f"{entry['ratio']:.2f}",
+                _megabytes(entry.get("memory_bytes")),
+            ]
+            for entry in benchmark["inference"]
+        ]
+        heads = ["batch", "ms a clip", "clips/s", "frames/s", "limit, ms a clip"]
+        parts.append(_table("Inference", rows, [*heads, "ratio to the limit", "peak MB"]))
+    parts += [_training_table(entry) for entry in benchmark.get("training", [])]
+    if "loader" in benchmark:
+        rows = [[name, f"{1000 * value:.2f}"] for name, value in benchmark["loader"].items()]
+        parts.append(_table("Loading, one core", rows, ["part", "ms"]))
+    for quantity, points in benchmark.get("scaling", {}).items():
+        rows = [
+            [p["value"], f"{1000 * p['seconds_per_clip']:.1f}", f"{p['ratio']:.2f}"] for p in points
+        ]
+        parts.append(_table(f"By {quantity}", rows, [quantity, "ms a clip", "ratio to the limit"]))
+    return "\n\n".join(parts)
+
+
+def format_comparison(before: Benchmark, after: Benchmark) -> str:
+    """Returns a table of all numbers that two benchmarks share, with the second over the first.
+
+    Settings that differ are named above it, since they make numbers hard to compare.
+    """
+    first, second = dict(_numbers(before)), dict(_numbers(after))
+    rows = [
+        [name, f"{value:.6g}", f"{second[name]:.6g}", _quotient(second[name], value)]
+        for name, value in first.items()
+        if name in second
+    ]
+    if not rows:
+        raise ValueError("the two benchmarks have no number in common: measure the same parts")
+    table = _table("", rows, ["", "first", "second", "second / first"])
+    settings = [before.get("settings", {}), after.get("settings", {})]
+    settings = [
+        {**found, **side.get("machine", {})}
+        for found, side in zip(settings, (before, after), strict=True)
+    ]
+    different = [
+        f"{name}: {settings[0].get(name)} -> {settings[1].get(name)}"
+        for name in sorted({*settings[0], *settings[1]})
+        if settings[0].get(name) != settings[1].get(name)
+    ]
+    return "\n".join([*(f"Differs: {line}" for line in different), table])
+
+
+def _cost_table(cost: Mapping[str, Any]) -> str:
+    rows = [
+        ["parameters", f"{cost['parameters'] / 1e6:.2f} M", _times(cost, "parameters")],
+        ["of them learning", f"{cost['learning_parameters'] / 1e6:.2f} M", ""],
+        ["multiply-accumulates of a clip", f"{cost['macs'] / 1e9:.2f} G", _times(cost, "macs")],
+    ]
+    rows += [
+        [f"  {name}", f"{count / 1e9:.2f} G", f"{count / cost['macs']:.0%} of all"]
+        for name, count in cost["macs_by_part"].items()
+    ]
+    return _table("Size", rows, ["", "", "ratio to the limit"])
+
+
+def _times(cost: Mapping[str, Any], name: str) -> str:
+    return f"{cost[name] / cost[f'limit_{name}']:.2f}"
+
+
+def _training_table(entry: Mapping[str, Any]) -> str:
+    whole = entry["seconds"]
+    rows = []
+    if "data_seconds" in entry:
+        rows.append(["data (beside the step)", f"{1000 * entry['data_seconds']:.1f}", ""])
+    rows += [
+        [name, f"{1000 * seconds:.1f}", f"{seconds / whole:.1%}"]
+        for name, seconds in entry["stages"].items()
+    ]
+    rows.append(["step", f"{1000 * whole:.1f}", f"{entry['ratio']:.2f} x the limit"])
+    rows.append(["matching and losses", "", f"{entry['loss_share']:.1%}"])
+    rows.append(["peak memory", f"{_megabytes(entry['memory_bytes'])} MB", ""])
+    if "activation_bytes" in entry:
+        share = entry["loss_bytes"] / max(entry["activation_bytes"], 1)
+        rows.append(["activations", f"{_megabytes(entry['activation_bytes'])} MB", ""])
+        rows.append(
+            ["added by the losses", f"{_megabytes(entry['loss_bytes'])} MB", f"{share:.1%}"]
+        )
+    title = (
+        f"Training step: {entry['batch']} clips of {entry['frames']} labelled frame(s), "
+        f"{entry['masks']} mask(s) each"
+    )
+    return _table(title, rows, ["stage", "ms", "share"])
+
+
+def _table(title: str, rows: list[list[Any]], headers: list[str]) -> str:
+    align = ("left", *["right"] * (len(headers) - 1))
+    table = tabulate(rows, headers, disable_numparse=True, colalign=align)
+    return f"{title}\n{table}" if title else table
+
+
+def _megabytes(count: float | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.0f}"
+
+
+def _quotient(second: float, first: float) -> str:
+    return f"{second / first:.3f}" if first else "-"
+
+
+def _numbers(benchmark: Benchmark) -> Iterator[tuple[str, float]]:
+    """All measured numbers with a name that says what they are."""
+    for name, value in benchmark.get("cost", {}).items():
+        if isinstance(value, int | float):
+            yield f"{name}", value
+    for kind, keys in (
+        ("inference", ("batch",)),
+        ("training", ("batch", "frames", "masks")),
+    ):
+        for entry in benchmark.get(kind, []):
+            label = ", ".join(f"{key} {entry[key]}" for key in keys)
+            flat = {**entry, **{f"stage {k}": v for k, v in entry.get("stages", {}).items()}}
+            for name, value in flat.items():
+                if isinstance(value, int | float) and name not in keys:
+                    yield f"{kind} ({label}): {name}", value
+    for name, value in benchmark.get("loader", {}).items():
+        yield f"loader: {name}", value
+    for quantity, points in benchmark.get("scaling", {}).items():
+        for point in points:
+            for name in ("seconds_per_clip", "ratio"):
+                yield f"{quantity} {point['value']}: {name}", point[name]

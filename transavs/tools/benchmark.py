@@ -1,0 +1,309 @@
+"""Measure a model's speed, memory and size, each as a ratio to its encoders alone."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from transavs.engine.benchmark import (
+    PRECISIONS,
+    SWEEPS,
+    Clock,
+    Point,
+    describe_machine,
+    format_benchmark,
+    format_comparison,
+    measure_cost,
+    measure_inference,
+    measure_loader,
+    measure_scaling,
+    measure_training,
+    read_benchmark,
+    sweep_points,
+    write_benchmark,
+)
+from transavs.tools.command_line import (
+    check_output_folder,
+    command,
+    read_cfg,
+    split_names,
+    start_logging,
+)
+from transavs.tools.trained_model import check_device, load_trained_model
+from transavs.utils.progress import progress_bar
+from transavs.utils.whole_files import write_bytes
+from transavs.visualization import draw_scaling
+
+logger = logging.getLogger(__name__)
+
+PARTS = ("size", "inference", "training", "loader")
+_SEED = 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmark.py",
+        description=f"{__doc__} The limit, the image backbone and the audio encoder of the same "
+        "model, is measured in turn with it. Without --weights they are random and nothing is "
+        "downloaded. With one thread on the CPU, processor time is taken, else time on the wall.",
+    )
+    parser.add_argument("--config-file", metavar="FILE", help="of the model")
+    parser.add_argument(
+        "--weights", default="", metavar="FILE", help="a trained model's checkpoint"
+    )
+    parser.add_argument("--output", default="", metavar="FILE", help="JSON to write")
+    parser.add_argument(
+        "--parts",
+        default="size,inference,training,loader",
+        metavar="NAME,NAME",
+        help="what to measure (default: all: %(default)s)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="on the CPU (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision", choices=tuple(PRECISIONS), default="fp32", help="(default: %(default)s)"
+    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile the model's parts")
+    parser.add_argument("--queries", type=int, metavar="N", help="in place of the config's")
+    parser.add_argument(
+        "--size", type=int, default=224, metavar="PIXELS", help="of frames (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--frames", type=int, metavar="N", help="and seconds of a clip (default: the config's)"
+    )
+    parser.add_argument(
+        "--batches", default="1", metavar="N,N", help="of inference (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--train-batch", type=int, metavar="N", help="clips of a step (default: the config's)"
+    )
+    parser.add_argument(
+        "--masks", default="1", metavar="N,N", help="true masks of a frame (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--claiming",
+        type=int,
+        default=10,
+        metavar="N",
+        help="queries of a frame that say they sound, as in a trained model; the others leave the "
+        "race for pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="of everything (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--scaling",
+        action="store_true",
+        help="measure inference by queries, resolution, frames and batch instead, with curves in a "
+        "PNG beside --output",
+    )
+    for name, values in SWEEPS.items():
+        parser.add_argument(
+            f"--scale-{name}",
+            default=",".join(map(str, values)),
+            metavar="N,N",
+            help='with --scaling, "" for none (default: %(default)s)',
+        )
+    parser.add_argument(
+        "--compare", nargs=2, metavar="FILE", help="compare two files of --output instead"
+    )
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration overrides")
+    return parser
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures or compares; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    start_logging()
+    if args.compare:
+        print(format_comparison(*(read_benchmark(path) for path in args.compare)))
+        return 0
+    _check(args)
+    torch.set_num_threads(args.threads)
+    result: dict[str, Any] = {"settings": _settings(args), "machine": describe_machine(args.device)}
+    if args.scaling:
+        result["scaling"] = _scale(args)
+    else:
+        result |= _measure(args)
+    print(format_benchmark(result))
+    if args.output:
+        write_benchmark(args.output, result)
+    if args.output and args.scaling:
+        picture = os.path.splitext(args.output)[0] + ".png"
+        title = f"{args.config_file}, {args.precision}, {result['machine']['processor']}"
+        drawn = io.BytesIO()
+        draw_scaling(result["scaling"], title).savefig(drawn, format="png", dpi=100)
+        write_bytes(picture, drawn.getvalue())
+        logger.info("Curves in %s", picture)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises ValueError or OSError for arguments that cannot be measured with."""
+    if not args.config_file:
+        raise ValueError("--config-file is needed, such as configs/s4_R50.yaml, or --compare")
+    unknown = [part for part in split_names(args.parts) if part not in PARTS]
+    if unknown:
+        raise ValueError(f"--parts: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
+    for name in ("threads", "repeats", "size", "queries", "frames", "train_batch"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if args.claiming < 0:
+        raise ValueError(f"--claiming must be at least 0, got {args.claiming}")
+    if args.precision == "fp16" and args.device == "cpu":
+        raise ValueError("--precision fp16 is for GPUs; on the CPU take bf16")
+    if args.weights and (args.queries or args.scaling):
+        raise ValueError("--queries and --scaling change the model, which --weights would not fit")
+    numbers = ["batches", "masks", *(f"scale_{name}" for name in SWEEPS)]
+    for name in numbers:
+        _numbers(args, name)
+    if not _numbers(args, "batches") or not _numbers(args, "masks"):
+        raise ValueError("--batches and --masks need at least one number each")
+    if args.output:
+        check_output_folder(os.path.dirname(os.path.abspath(args.output)))
+
+
+def _numbers(args: argparse.Namespace, name: str) -> list[int]:
+    text = getattr(args, name)
+    try:
+        numbers = [int(word) for word in split_names(text)]
+    except ValueError:
+        numbers = [0]
+    if any(number < 1 for number in numbers):
+        option = name.replace("_", "-")
+        raise ValueError(f"--{option}: expected whole numbers from 1 on such as 1,4, got {text!r}")
+    return numbers
+
+
+def _build(args: argparse.Namespace, point: Point | None = None) -> tuple[CfgNode, Any]:
+    """Configuration and model, with random weights if none are named."""
+    own: list[str | int] = ["MODEL.DEVICE", args.device]
+    if not args.weights:
+        own += ["MODEL.WEIGHTS", "", "MODEL.AUDIO.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""]
+    queries = point.queries if point else args.queries
+    frames = point.frames if point else args.frames
+    if queries:
+        own += ["MODEL.TRANSAVS.NUM_QUERIES", queries]
+    if frames:
+        own += ["INPUT.CLIP_SECONDS", frames]
+    if args.train_batch:
+        own += ["SOLVER.IMS_PER_BATCH", args.train_batch]
+    cfg = read_cfg(args.config_file, [*args.opts, *map(str, own)])
+    check_device(cfg)
+    torch.manual_seed(_SEED)
+    return cfg, load_trained_model(cfg, args.weights) if args.weights else build_model(cfg)
+
+
+def _compile(model: Any) -> None:
+    """Compiles the network's parts, not the criterion, whose matching happens in scipy."""
+    for name, part in model.named_children():
+        if name != "criterion":
+            part.compile()
+
+
+def _measure(args: argparse.Namespace) -> dict[str, Any]:
+    cfg, model = _build(args)
+    parts = split_names(args.parts)
+    size, frames = (args.size, args.size), int(cfg.INPUT.CLIP_SECONDS)
+    clock = Clock.choose(model.device, args.threads)
+    found: dict[str, Any] = {}
+    if "size" in parts:
+        found["cost"] = measure_cost(cfg, model, frames, size)
+    if args.compile:  # not before: fvcore traces the model as it is
+        _compile(model)
+    if "inference" in parts:
+        found["inference"] = [
+            measure_inference(
+                cfg,
+                model,
+                batch=batch,
+                frames=frames,
+                size=size,
+                precision=args.precision,
+                clock=clock,
+                repeats=args.repeats,
+                claiming=args.claiming,
+            )
+            for batch in progress_bar(_numbers(args, "batches"), "Inference", "batch size")
+        ]
+    if "loader" in parts:
+        found["loader"] = measure_loader(cfg, size, clock, args.repeats)
+    if "training" in parts:
+        found["training"] = []
+        for masks in progress_bar(_numbers(args, "masks"), "Training", "number of masks"):
+            entry = measure_training(
+                cfg,
+                model,
+                batch=int(cfg.SOLVER.IMS_PER_BATCH),
+                size=size,
+                masks=masks,
+                precision=args.precision,
+                clock=clock,
+                repeats=args.repeats,
+            )
+            if "loader" in found:
+                entry["data_seconds"] = entry["batch"] * found["loader"]["train_clip"]
+            found["training"].append(entry)
+    return found
+
+
+def _scale(args: argparse.Namespace) -> dict[str, Any]:
+    cfg = read_cfg(args.config_file, args.opts)
+    node = cfg.MODEL.TRANSAVS
+    centre = Point(
+        args.queries or int(node.NUM_QUERIES),
+        args.size,
+        args.frames or int(cfg.INPUT.CLIP_SECONDS),
+        _numbers(args, "batches")[0],
+    )
+    sweeps = {name: _numbers(args, f"scale_{name}") for name in SWEEPS}
+    if cfg.MODEL.META_ARCHITECTURE != "TransAVS":
+        sweeps.pop("queries")
+    points = list(sweep_points(centre, {name: values for name, values in sweeps.items() if values}))
+    if not points:
+        raise ValueError("--scaling: every --scale option is empty; name values for one")
+    bar = progress_bar(None, "Scaling", "point", total=len({point for _, _, point in points}))
+
+    def measure(point: Point) -> dict[str, float]:
+        own_cfg, model = _build(args, point)
+        if args.compile:
+            _compile(model)
+        found = measure_inference(
+            own_cfg,
+            model,
+            batch=point.batch,
+            frames=point.frames,
+            size=(point.size, point.size),
+            precision=args.precision,
+            clock=Clock.choose(model.device, args.threads),
+            repeats=args.repeats,
+            claiming=args.claiming,
+            memory=False,
+        )
+        bar.update()
+        return found
+
+    with bar:
+        return measure_scaling(points, measure)
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    left_out = ("compare", "output", "parts")
+    return {name: value for name, value in vars(args).items() if name not in left_out}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
