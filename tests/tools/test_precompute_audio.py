@@ -10,7 +10,7 @@ import tiny_models
 import torch
 from detectron2.modeling import build_model
 
-from transavs.audio import AUDIO_ENCODER_REGISTRY, HTSAT, EmbeddingStore
+from transavs.audio import EmbeddingStore
 from transavs.config import setup_cfg
 from transavs.data import AVSDatasetMapper, load_records, with_condition
 from transavs.engine import SafeCheckpointer, Trainer
@@ -26,16 +26,9 @@ SETS = (
 )  # fmt: skip
 
 
-class NarrowHTSAT(HTSAT):
-    """HTS-AT of an eighth of the width."""
-
-    def __init__(self) -> None:
-        super().__init__(embed_dim=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2))
-
-
 @pytest.fixture(params=["SmallVGGish", "NarrowHTSAT", "TPAVI"])
 def options(request, monkeypatch):
-    monkeypatch.setitem(AUDIO_ENCODER_REGISTRY._obj_map, "NarrowHTSAT", NarrowHTSAT)
+    tiny_models.register_narrow_htsat(monkeypatch)
     if request.param == "TPAVI":
         return [
             *SETS, "MODEL.META_ARCHITECTURE", "TPAVI", "MODEL.TPAVI.CHANNELS", "8",
