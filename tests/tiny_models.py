@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
+from transavs.audio import AUDIO_ENCODER_REGISTRY, HTSAT
 from transavs.config import setup_cfg
 
 SECONDS = 5
@@ -50,6 +51,19 @@ TINY_SWIN = (
     "MODEL.SWIN.NUM_HEADS", "[1,1,2,2]",
     "MODEL.SWIN.WINDOW_SIZE", "4",
 )  # fmt: skip
+
+
+class NarrowHTSAT(HTSAT):
+    """HTS-AT of an eighth of the width."""
+
+    def __init__(self) -> None:
+        super().__init__(embed_dim=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2))
+
+
+def register_narrow_htsat(monkeypatch: Any) -> tuple[str, str]:
+    """Returns the options that name :class:`NarrowHTSAT`, which is known until the test ends."""
+    monkeypatch.setitem(AUDIO_ENCODER_REGISTRY._obj_map, "NarrowHTSAT", NarrowHTSAT)
+    return ("MODEL.AUDIO.NAME", "NarrowHTSAT")
 
 
 def tiny_cfg(*opts: object, config: str = "s4_R50.yaml") -> CfgNode:

@@ -111,6 +111,20 @@ def test_other_contents_are_refused(tmp_path):
     assert_refused(tmp_path, b"not a checkpoint", "cannot read", name="bad.safetensors")
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda tensor: tensor.long(), "another type: features.0.bias .expected torch.float32, got"),
+    (lambda tensor: tensor > 0, "another type: features.0.bias .expected torch.float32, got"),
+    (lambda tensor: tensor.to(torch.complex64), "entries are none: features.0.bias;"),
+    (lambda tensor: tensor.to_sparse(), "entries are none: features.0.bias;"),
+    (lambda tensor: tensor.to("meta"), "entries are none: features.0.bias;"),
+])  # fmt: skip
+def test_tensors_of_another_kind_are_refused(tmp_path, change, message):
+    content = values()
+    content["features.0.bias"] = change(content["features.0.bias"])
+    assert_refused(tmp_path, content, message)
+    assert_refused(tmp_path, {**values(), 5: torch.zeros(1)}, "entries are none: 5;")
+
+
 class Payload:
     def __reduce__(self):
         return print, ("this must never be printed",)

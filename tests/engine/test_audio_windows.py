@@ -4,7 +4,7 @@ import pytest
 import tiny_models
 import torch
 
-from transavs.audio import clip_log_mel, log_mel_examples, samples_of_examples
+from transavs.audio import HTSAT, clip_log_mel, log_mel_examples, samples_of_examples
 from transavs.engine.audio_windows import AudioWindows
 from transavs.video import WaveformSound
 
@@ -97,6 +97,39 @@ class TestWindow:
     def test_a_film_shorter_than_an_example(self):
         heard = self.rule.hear(WaveformSound(WAVEFORM[:8_000]), 0.25, 0.5)
         assert heard.own == 0 and len(heard.audio) == 1
+
+
+class TestHTSAT:
+    """Seconds at 32 kHz follow each other without gap or overlap."""
+
+    rate = 32_000
+    front_end = HTSAT.front_end
+    sound = WaveformSound(WAVEFORM, sample_rate_hz=rate)
+    waveform = sound.window(0, SECONDS * rate)
+
+    def test_a_clip_is_heard_as_the_mapper_gives_it(self):
+        rule = AudioWindows(SECONDS, "clip", self.front_end)
+        expected = self.front_end.clip_examples(self.waveform, SECONDS)
+        for second in (0, 5, 11):
+            heard = rule.hear(self.sound, second + 0.5, SECONDS)
+            assert heard.own == second and heard.start == 0
+            assert torch.equal(heard.audio, expected)
+
+    @pytest.mark.parametrize(("seconds", "first", "count", "own"), [
+        (0.4, -0.1, 2, 0), (6.0, 4.5, 3, 1), (SECONDS - 0.4, SECONDS - 1.9, 2, 1),
+    ])  # fmt: skip
+    def test_window(self, seconds, first, count, own):
+        heard = AudioWindows(3, "window", self.front_end).hear(self.sound, seconds, SECONDS)
+        padded = torch.nn.functional.pad(self.waveform, (self.rate, self.rate))
+        begin = round((first + 1) * self.rate)
+        expected = self.front_end.clip_examples(padded[begin : begin + count * self.rate], count)
+        assert heard.own == own and heard.start == pytest.approx(first)
+        assert torch.equal(heard.audio, expected)
+
+    def test_second(self):
+        heard = AudioWindows(1, "second", self.front_end).hear(self.sound, 2.5, SECONDS)
+        expected = self.front_end.clip_examples(self.waveform[2 * self.rate : 3 * self.rate], 1)
+        assert torch.equal(heard.audio, expected)
 
 
 @pytest.mark.parametrize(

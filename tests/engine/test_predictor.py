@@ -7,17 +7,19 @@ import films
 import listening_model
 import numpy as np
 import pytest
+import soundfile
 import tiny_models
 import torch
 from films import write_film
 
 from transavs.audio import clip_log_mel
 from transavs.data import AVSDatasetMapper
+from transavs.data.clip_audio import build_clip_audio
 from transavs.engine import predictor as predictor_module
 from transavs.engine.known_classes import known_classes
 from transavs.engine.predictor import OWN_SOUND, SILENCE, VideoPredictor
 from transavs.engine.trained_model import ask
-from transavs.video import ArrayFilm, FilmFile, WaveformSound
+from transavs.video import ArrayFilm, FileSound, FilmFile, WaveformSound
 
 SIDE = listening_model.SIZE[0]
 
@@ -164,6 +166,34 @@ class TestAgainstTheModel:
             changed = one.mask != expected.masks[second].numpy()
             assert changed.mean() < 0.002
             assert len(one.heard.audio) == 5
+
+    def test_encoders_with_a_front_end_of_their_own(self, tmp_path, clip, monkeypatch):
+        """HTS-AT hears 32 kHz; the film's sound has 44.1 kHz, in memory and as a file."""
+        predictor = tiny_predictor(tmp_path, *tiny_models.register_narrow_htsat(monkeypatch))
+        frames, _ = clip
+        loudness = np.repeat([0.5, 0.0, 0.01, 0.9, 0.1], 44_100)
+        sound = np.random.default_rng(0).uniform(-1, 1, len(loudness)) * loudness
+        soundfile.write(tmp_path / "sound.wav", sound, 44_100, subtype="FLOAT")
+        mapper = AVSDatasetMapper(predictor.cfg, is_train=False)
+        transform = mapper.augmentation.draw(40, 50, np.random.default_rng(0))
+        small = np.stack(transform.apply_frames(list(frames))).transpose(0, 3, 1, 2)
+        record = {"audio_file": str(tmp_path / "sound.wav"), "file_names": 5 * [""]}
+        whole = {
+            "frames": torch.from_numpy(np.ascontiguousarray(small)),
+            **build_clip_audio(predictor.cfg).read(record),
+            "height": 40,
+            "width": 50,
+        }
+        expected = ask(predictor.model, whole).scores.numpy()
+        film = ArrayFilm(frames, sound, sample_rate=44_100)
+        silent = [one.score for one in predictor.predict(film, sound=SILENCE)]
+        assert np.abs(silent - expected).max() > 0.01
+        for heard in (OWN_SOUND, tmp_path / "sound.wav", FileSound(tmp_path / "sound.wav")):
+            found = list(predictor.predict(film, sound=heard))
+            assert found[0].log_mel.shape == (1, 101, 64)
+            for second, one in enumerate(found):
+                assert np.allclose(one.score, expected[second], atol=5e-5), (heard, second)
+                assert torch.allclose(one.log_mel, whole["audio"][second], atol=0.05)
 
     @pytest.mark.parametrize("opts", [(), ("MODEL.META_ARCHITECTURE", "TPAVI")])
     def test_batches_do_not_matter(self, tmp_path, clip, opts):

@@ -103,6 +103,49 @@ def test_unexplained_tensors_leave_no_file(file, tmp_path, capsys):
     assert "no known format: it holds 1 tensors such as strange" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda tensor: tensor.long(), "of another type: backbone.res2.0.conv1.weight (file torch.int"),
+    (lambda tensor: tensor > 0, "of another type: backbone.res2.0.conv1.weight (file torch.bool"),
+    (lambda tensor: tensor / 0, "that are not finite: layer1.0.conv1.weight. It needs"),
+    (lambda tensor: tensor.to(torch.complex64), "these entries are none: layer1.0.conv1.weight;"),
+    (lambda tensor: tensor.to_sparse(), "these entries are none: layer1.0.conv1.weight;"),
+    (lambda tensor: tensor.to("meta"), "these entries are none: layer1.0.conv1.weight;"),
+    (lambda tensor: tensor.to(torch.float8_e4m3fn), "these entries are none: layer1.0.conv1.wei"),
+])  # fmt: skip
+def test_tensors_of_another_kind_are_named(file, tmp_path, change, message, capsys):
+    tensors = torch.load(file)
+    tensors["layer1.0.conv1.weight"] = change(tensors["layer1.0.conv1.weight"])
+    torch.save(tensors, file)
+    assert run("--weights", file, *CONFIG, "--output", tmp_path / "start.safetensors") == 2
+    error = capsys.readouterr().err
+    assert message in error and "the file lacks" not in error
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_tensors_that_share_memory_are_written_twice(file, tmp_path):
+    tensors = torch.load(file)
+    tensors["layer1.1.conv1.weight"] = tensors["layer1.2.conv1.weight"]
+    torch.save(tensors, file)
+    output = tmp_path / "start.safetensors"
+    assert run("--weights", file, *CONFIG, "--output", output) == 0
+    written = safetensors.torch.load_file(output)
+    first, second = (written[f"backbone.res2.{block}.conv1.weight"] for block in (1, 2))
+    assert torch.equal(first, second)
+
+
+def test_nothing_is_written_over_the_weights(file, tmp_path, capsys):
+    before = file.read_bytes()
+    assert run("--weights", file, *CONFIG, "--check", "--report", file) == 2
+    assert "--report would overwrite --weights" in capsys.readouterr().err
+    output = tmp_path / "start.safetensors"
+    assert run("--weights", file, *CONFIG, "--output", output, "--report", output) == 2
+    assert "--report would overwrite --output" in capsys.readouterr().err
+    output.mkdir()
+    assert run("--weights", file, *CONFIG, "--output", output) == 2
+    assert "--output names a folder" in capsys.readouterr().err
+    assert file.read_bytes() == before and not any(output.iterdir())
+
+
 @pytest.mark.parametrize("kind", ["vggish", "torchaudio", "hts-at"])
 def test_audio_encoders_are_checked_and_need_no_conversion(tmp_path, kind, capsys, monkeypatch):
     small = {"embed_dim": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2)}

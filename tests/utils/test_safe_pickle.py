@@ -326,3 +326,13 @@ def test_bytes_are_latin1_alone(tmp_path):
     path.write_bytes(b"\x80\x02c_codecs\nencode\nX\x01\0\0\0aX\x05\0\0\0rot13\x86R.")
     with pytest.raises(ValueError, match="rot13"):
         load_checkpoint_pickle(path)
+
+
+def test_a_file_of_torch_save_under_another_name_is_told(tmp_path):
+    path = tmp_path / "model.pkl"
+    torch.save({"weight": torch.ones(2)}, path)
+    with pytest.raises(
+        ValueError, match="model.pkl: .*as torch.save writes them; rename it to .pth"
+    ) as error:
+        load_checkpoint_pickle(path)
+    assert "\n" not in str(error.value)

@@ -40,6 +40,39 @@ def test_samples_are_those_of_the_audio_room(tmp_path, rate, channels):
     assert not streamed[52_800:].any()
 
 
+@pytest.mark.parametrize("new_rate", [32_000, 48_000])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_another_rate_is_resampled_once(tmp_path, rate, new_rate):
+    path = write_wav(tmp_path / "sound.wav", 2.3, rate, 2)
+    expected = load_waveform(path, new_rate)
+    first = FileSound(path)
+    found = first.at(new_rate)
+    assert found.at(new_rate) is found and found.sample_rate_hz == new_rate
+    assert_same(
+        torch.cat([found.window(k, 9_000) for k in range(0, 180_000, 9_000)])[: len(expected)],
+        expected,
+    )
+    samples = soundfile.read(path, dtype="float32")[0].mean(1)
+    memory = WaveformSound(samples, rate)
+    assert_same(memory.at(new_rate).window(0, len(expected)), expected)
+    assert memory.at(16_000) is memory
+
+
+def test_a_sound_of_one_rate_alone():
+    class Hum(sound.Sound):
+        name = "a hum"
+
+        def window(self, start, count):
+            return torch.zeros(count)
+
+        def close(self):
+            pass
+
+    assert Hum().at(16_000).name == "a hum"
+    with pytest.raises(ValueError, match="a hum has 16000 Hz, .* hears 32000 Hz: .*override at"):
+        Hum().at(32_000)
+
+
 def test_rates_without_a_kernel(tmp_path, caplog):
     """22 254 Hz shares hardly a factor with 16 kHz."""
     path = tmp_path / "sound.wav"

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from transavs.audio import HTSAT, VGGISH_LOG_MEL
+from transavs.audio.front_end import VGGishLogMel
 from transavs.visualization import PREDICTION_COLOR, FilmStrip, strip_height
 
 WIDTH, HEIGHT = 500, 80
@@ -13,8 +15,8 @@ SECOND = WIDTH / 5
 
 def window_of(waveform):
     def window(start, count):
-        padded = torch.nn.functional.pad(waveform, (200_000, 200_000))
-        return padded[start + 200_000 :][:count]
+        padded = torch.nn.functional.pad(waveform, (400_000, 400_000))
+        return padded[start + 400_000 :][:count]
 
     return window
 
@@ -26,12 +28,15 @@ def bright_columns(part):
     return columns.min(), columns.max()
 
 
+@pytest.mark.parametrize("front_end", [VGGISH_LOG_MEL, HTSAT.front_end])
 @pytest.mark.parametrize("now", [2.5, 3.7, 6.0, 9.9])
-def test_a_burst_stands_where_it_is_heard(now):
+def test_a_burst_stands_where_it_is_heard(now, front_end):
     """White noise from second 5 to 6, with the present in the middle."""
-    waveform = torch.zeros(160_000)
-    waveform[80_000:96_000] = torch.rand(16_000, generator=torch.Generator().manual_seed(0)) - 0.5
-    strip = FilmStrip(window_of(waveform), WIDTH, HEIGHT).draw(now)
+    rate = front_end.sample_rate_hz
+    waveform = torch.zeros(10 * rate)
+    noise = torch.rand(rate, generator=torch.Generator().manual_seed(0)) - 0.5
+    waveform[5 * rate : 6 * rate] = noise
+    strip = FilmStrip(window_of(waveform), WIDTH, HEIGHT, front_end).draw(now)
     assert strip.shape == (HEIGHT, WIDTH, 3) and strip.dtype == np.uint8
     first, last = (5 - now + 2.5) * SECOND, (6 - now + 2.5) * SECOND
     if last < 0 or first >= WIDTH:
@@ -49,6 +54,23 @@ def test_pitch_goes_up():
         tone = 0.5 * torch.sin(2 * torch.pi * frequency * torch.arange(160_000) / 16_000)
         rows = FilmStrip(window_of(tone), WIDTH, HEIGHT).draw(5.0)[:40, 100].astype(int).sum(1)
         assert (rows.argmax() < 20) == upper
+
+
+@pytest.mark.parametrize("front_end", [VGGISH_LOG_MEL, HTSAT.front_end])
+def test_colours_have_the_scale_of_the_front_end(front_end):
+    """Silence is black, and noise at full scale is light, in natural logarithms and in decibels."""
+    silent = FilmStrip(lambda start, count: torch.zeros(count), WIDTH, HEIGHT, front_end).draw(5.0)
+    assert (silent[:40, 10].astype(int).sum(1) < 20).all()
+    loud = FilmStrip(lambda start, count: torch.rand(count) * 2 - 1, WIDTH, HEIGHT, front_end)
+    assert np.median(loud.draw(5.0)[:40].astype(int).sum(2)) > 350
+
+
+def test_examples_that_are_no_picture():
+    class Samples(VGGishLogMel):
+        version, example_shape = "samples 1", (8000,)
+
+    with pytest.raises(ValueError, match=r"'samples 1' are \[8000\]: leave the strip out"):
+        FilmStrip(lambda start, count: torch.zeros(count), WIDTH, HEIGHT, Samples())
 
 
 def test_confidence_until_now():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -52,7 +53,7 @@ class EmbeddingStore:
         self._process = -1
         self._names: frozenset[str] = frozenset()
         metadata = self._open().metadata() or {}
-        if metadata.get("format") != _FORMAT:
+        if metadata.get("format") != _FORMAT or "identity" not in metadata:
             raise ValueError(
                 f"{self.path}: expected embeddings that tools/precompute_audio.py wrote, got "
                 f"another file (format {metadata.get('format')!r}); compute them again"
@@ -74,18 +75,37 @@ class EmbeddingStore:
         file = self._open()
         if name not in self._names:
             return None
-        embeddings: Tensor = file.get_tensor(name)
-        if embeddings.dim() != 2 or len(embeddings) != clip_seconds:
-            raise ValueError(
-                f"{self.path}: expected [{clip_seconds}, D] for {sound_file}, got "
-                f"{list(embeddings.shape)}; delete the file and compute it again"
-            )
-        return embeddings
+        return self._checked(file.get_tensor(name), clip_seconds, sound_file)
 
     def entries(self) -> dict[str, Tensor]:
-        """Returns all entries by name."""
+        """Returns all entries by name.
+
+        Raises:
+            ValueError: one is damaged.
+        """
         file = self._open()
-        return {name: file.get_tensor(name) for name in self._names}
+        entries = {}
+        for name in self._names:
+            seconds = name.rpartition("/")[2]
+            clip_seconds = int(seconds) if seconds.isdecimal() else -1
+            entries[name] = self._checked(file.get_tensor(name), clip_seconds, name)
+        return entries
+
+    def _checked(self, embeddings: Tensor, clip_seconds: int, name: str) -> Tensor:
+        shape = list(embeddings.shape)
+        found = ""
+        if embeddings.dim() != 2 or len(embeddings) != clip_seconds:
+            found = str(shape)
+        elif embeddings.dtype != torch.float32:
+            found = str(embeddings.dtype)
+        elif not embeddings.isfinite().all():
+            found = "NaN or infinite values"
+        if found:
+            raise ValueError(
+                f"{self.path}: expected finite float32 [{max(clip_seconds, 1)}, D] for {name}, got "
+                f"{found}; delete the file and compute it again"
+            )
+        return embeddings
 
     def _open(self) -> Any:
         # Neither a forked nor a spawned process uses the handle of another.

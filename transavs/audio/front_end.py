@@ -13,6 +13,7 @@ from transavs.audio.log_mel import (
     SILENCE_LOG_MEL,
     check_examples,
     clip_log_mel,
+    samples_of_examples,
 )
 from transavs.audio.waveform import SAMPLE_RATE_HZ
 
@@ -30,12 +31,33 @@ class FrontEnd(ABC):
         sample_rate_hz: of the waveforms that it is given.
         example_shape: of one example.
         value_range: of an example, from digital silence to loud sound, for pictures.
+        example_samples: of the waveform that one example hears; a second unless a front-end says
+            otherwise.
+        hop_samples: from the beginning of one example to that of the next; likewise.
+        hop_windows: how many of an example's time windows pass until the next one begins, for
+            pictures; the length of its time axis unless a front-end says otherwise.
     """
 
     version: str
     sample_rate_hz: int
     example_shape: tuple[int, ...]
     value_range: tuple[float, float]
+
+    @property
+    def example_samples(self) -> int:
+        return self.sample_rate_hz
+
+    @property
+    def hop_samples(self) -> int:
+        return self.sample_rate_hz
+
+    @property
+    def hop_windows(self) -> int:
+        return self.example_shape[-2]
+
+    def samples_of(self, count: int) -> int:
+        """Returns how many samples the first ``count`` (>= 1) examples of a sound hear."""
+        return (count - 1) * self.hop_samples + self.example_samples
 
     @abstractmethod
     def clip_examples(self, waveform: Tensor | np.ndarray, clip_seconds: int) -> Tensor:
@@ -67,6 +89,8 @@ class VGGishLogMel(FrontEnd):
     sample_rate_hz = SAMPLE_RATE_HZ
     example_shape = (1, EXAMPLE_WINDOWS, MEL_BANDS)
     value_range = (SILENCE_LOG_MEL, 3.0)
+    example_samples = samples_of_examples(1)
+    hop_samples = samples_of_examples(2) - samples_of_examples(1)
 
     def clip_examples(self, waveform: Tensor | np.ndarray, clip_seconds: int) -> Tensor:
         return clip_log_mel(waveform, clip_seconds)

@@ -36,6 +36,7 @@ class HTSATLogMel(FrontEnd):
 
     example_shape = (1, WINDOWS, MEL_BANDS)
     value_range = (-100.0, 30.0)
+    hop_windows = HOPS_A_SECOND
 
     def __init__(self, sample_rate_hz: int) -> None:
         self.sample_rate_hz = sample_rate_hz

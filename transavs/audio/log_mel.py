@@ -1,4 +1,4 @@
-"""The log-mel front-end of VGGish: the only way from sound to network input in this package.
+"""The log-mel front-end of VGGish, which encoders have that bring none of their own.
 
 Follows the front-end that AVSBench and its successors use (AudioSet's VGGish recipe): magnitude
 spectra of 25 ms windows every 10 ms, 64 triangular mel bands, natural log, patches of 96 windows.

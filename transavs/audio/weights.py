@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from transavs.utils.lightning_checkpoint import load_lightning_checkpoint
+from transavs.utils.plain_tensors import is_plain, is_same_kind
 from transavs.utils.safe_pickle import refusal
 
 logger = logging.getLogger(__name__)
@@ -107,8 +108,9 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         raise ValueError(f"cannot read {file} as weights: {refusal(error)}") from None
     except Exception as error:  # each format has exceptions of its own, down to KeyError
         raise ValueError(
-            f"cannot read {file} as weights ({error}): expected a .safetensors file or a "
-            "dictionary of tensors saved by torch.save; fetch it again"
+            f"cannot read {file} as weights ({type(error).__name__}: {error}): "
+            "expected a .safetensors file or a dictionary of tensors saved by "
+            "torch.save; fetch it again"
         ) from error
     if not isinstance(tensors, dict):
         raise ValueError(
@@ -118,11 +120,16 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         inner: Any = tensors.get(wrapper)
         if isinstance(inner, dict):
             tensors = inner
-    odd = [str(name) for name, value in tensors.items() if not isinstance(value, Tensor)]
+    odd = [
+        str(name)
+        for name, value in tensors.items()
+        if not isinstance(name, str) or not is_plain(value)
+    ]
     if odd:
         raise ValueError(
-            f"expected a flat dictionary of tensors in {file}, but these entries are none: "
-            f"{_listed(odd)}; save the encoder's state_dict() alone"
+            f"expected a flat dictionary of dense tensors by name in {file}, but these entries are "
+            f"none: {_listed(odd)}; save the encoder's state_dict() alone, neither quantised nor "
+            "sparse"
         )
     return tensors
 
@@ -145,6 +152,11 @@ def _check_tensors(
             f"{name} (expected {list(expected[name].shape)}, got {list(tensors[name].shape)})"
             for name in shared
             if expected[name].shape != tensors[name].shape
+        ],
+        "of another type": [
+            f"{name} (expected {expected[name].dtype}, got {tensors[name].dtype})"
+            for name in shared
+            if not is_same_kind(tensors[name], expected[name])
         ],
         "not finite": [name for name in shared if not torch.isfinite(tensors[name]).all()],
     }

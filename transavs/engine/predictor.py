@@ -16,6 +16,7 @@ from detectron2.config import CfgNode
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transavs.audio import SAMPLE_RATE_HZ, build_front_end
 from transavs.config import setup_cfg
 from transavs.data.dataset_mapper import build_augmentation
 from transavs.engine.audio_windows import AudioWindows, HeardWindow
@@ -75,7 +76,8 @@ class FramePrediction:
         confidence: of the most confident query that something sounds, in [0, 1], whether or not it
             sufficed; for a model without queries the largest score.
         objects: the queries that sound, best first; empty for a model without queries.
-        log_mel: float32 ``[1, 96, 64]``, the log-mel example at the moment: what was heard.
+        log_mel: float32 ``[1, windows, bands]`` (VGGish: ``[1, 96, 64]``), the example of the
+            model's front-end at the moment: what was heard.
         heard: all examples that the model heard, and where they lie.
     """
 
@@ -103,6 +105,7 @@ class VideoPredictor:
         batch_size: moments that the model is shown at once.
 
     Attributes:
+        front_end: of the model's audio encoder.
         known_classes: names of the classes that it was trained on; () where nothing tells.
 
     Several threads may use one predictor; the model answers them in turn.
@@ -134,7 +137,8 @@ class VideoPredictor:
         self.cfg = _for_inference(cfg, device)
         self.weights = str(weights) or str(self.cfg.MODEL.WEIGHTS)
         self.model = load_trained_model(self.cfg, self.weights)
-        self.windows = AudioWindows.of_model(self.model)
+        self.front_end = build_front_end(self.cfg)
+        self.windows = AudioWindows.of_model(self.model, self.front_end)
         self.known_classes = known_classes(self.cfg, self.weights)
         self.batch_size = batch_size
         self._augmentation = build_augmentation(self.cfg, is_train=False)
@@ -175,7 +179,7 @@ class VideoPredictor:
         if not isinstance(film, Film):
             film = open_film(film)
         check_span(start, end, film.duration, film.name)
-        heard = open_sound(sound, film)
+        heard = open_sound(sound, film, self.front_end.sample_rate_hz)
         return self._predict(film, heard, per_second, start, end)
 
     def _predict(
@@ -221,22 +225,23 @@ class VideoPredictor:
         }
 
 
-def open_sound(sound: SoundChoice, film: Film) -> Sound:
-    """Returns the sound that a choice means with a film.
+def open_sound(sound: SoundChoice, film: Film, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Sound:
+    """Returns the sound that a choice means with a film, read at a sample rate.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file without sound, or a waveform that is none.
+        ValueError: a file without sound, a waveform that is none, or a sound of another class that
+            is not to be had at that rate.
     """
     if isinstance(sound, Sound):
-        return sound
+        return sound.at(sample_rate_hz)
     if isinstance(sound, Tensor | np.ndarray):
-        return WaveformSound(sound)
+        return WaveformSound(sound).at(sample_rate_hz)
     if sound == OWN_SOUND:
-        return film.sound()
+        return film.sound().at(sample_rate_hz)
     if sound == SILENCE:
-        return WaveformSound.silence()
-    return FileSound(Path(sound))
+        return WaveformSound.silence().at(sample_rate_hz)
+    return FileSound(Path(sound), sample_rate_hz=sample_rate_hz)
 
 
 def _for_inference(cfg: CfgNode, device: str | None) -> CfgNode:

@@ -71,6 +71,13 @@ def _check_origin(clip: dict[str, Any], encoder: AudioEncoder) -> None:
             f"the precomputed embeddings {path} need a frozen encoder: set MODEL.AUDIO.FREEZE "
             "True, or leave INPUT.AUDIO_EMBEDDINGS empty"
         )
+    width = clip["audio_embeddings"].shape[-1]
+    if width != encoder.embedding_dim:
+        raise ValueError(
+            f"the precomputed embeddings {path} have {width} channels, expected "
+            f"{encoder.embedding_dim}: delete the file and compute it again with "
+            "tools/precompute_audio.py"
+        )
     if made_by != encoder.identity():
         raise ValueError(
             f"the precomputed embeddings {path} are of another encoder: they were made by "

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import yaml
 from detectron2.config import CfgNode
@@ -19,6 +19,7 @@ from transavs.utils.whole_files import write_text
 __all__ = [
     "INTERRUPTED",
     "USER_ERROR",
+    "check_output_files",
     "check_output_folder",
     "command",
     "own_message",
@@ -81,6 +82,28 @@ def check_output_folder(folder: str) -> None:
     os.makedirs(folder, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"cannot write into {folder}: choose another output folder")
+
+
+def check_output_files(outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:
+    """Raises ValueError or OSError before long work for a file that cannot or must not be written.
+
+    Args:
+        outputs: option of the command line -> file; its folder is made if it is not there.
+        inputs: likewise, files that must stay as they are.
+    """
+    taken = {os.path.realpath(os.path.expanduser(p)): name for name, p in inputs.items() if p}
+    for option, path in outputs.items():
+        if not path:
+            continue
+        own = os.path.realpath(path)
+        if own in taken:
+            raise ValueError(f"{option} would overwrite {taken[own]} {path}: name another file")
+        if os.path.isdir(own):
+            raise ValueError(f"{option} names a folder, {path}: name a file in it")
+        if os.path.isfile(os.path.dirname(own)):
+            raise ValueError(f"{option} {path} lies in a file, expected a folder")
+        check_output_folder(os.path.dirname(own))
+        taken[own] = option
 
 
 def start_logging() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import safetensors.torch
+import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor
@@ -22,7 +22,7 @@ from transavs.engine.starting_weights import (
     recognise,
 )
 from transavs.tools.command_line import (
-    check_output_folder,
+    check_output_files,
     command,
     read_cfg,
     start_logging,
@@ -76,8 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{kind.read_by} takes files of the format {kind.name} as they are: nothing to "
             "convert; --check tells whether one fits"
         )
-    for path in filter(None, (args.output, args.report)):
-        check_output_folder(os.path.dirname(os.path.abspath(path)))
+    check_output_files(
+        {"--output": args.output, "--report": args.report}, {"--weights": args.weights}
+    )
     expected = _untrained_model_tensors(cfg)
     conversion = convert(tensors, kind, expected)
     print(conversion.report())
@@ -86,7 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     conversion.check(args.weights)
     _check_settings(cfg, kind.settings_for(expected), args.weights)
     if args.output:
-        contiguous = {name: tensor.contiguous() for name, tensor in conversion.tensors.items()}
+        # Clones: safetensors takes no two tensors with the same memory.
+        contiguous = {
+            name: tensor.clone(memory_format=torch.contiguous_format)
+            for name, tensor in conversion.tensors.items()
+        }
         write_bytes(args.output, safetensors.torch.save(contiguous, conversion.metadata()))
         logger.info("%d tensors in %s", len(contiguous), args.output)
     return 0

@@ -145,9 +145,11 @@ def write_overlay(
     with ExitStack() as stack:
         strip = None
         if options.strip:
-            heard = open_sound(sound, film)
+            heard = open_sound(sound, film, predictor.front_end.sample_rate_hz)
             stack.callback(heard.close)
-            strip = FilmStrip(heard.window, film.width, strip_height(film.height))
+            strip = FilmStrip(
+                heard.window, film.width, strip_height(film.height), predictor.front_end
+            )
         masks = (
             stack.enter_context(open_mask_files(options.save_masks))
             if (options.save_masks)

@@ -18,7 +18,7 @@ from transavs.data import load_records
 from transavs.data.audio_files import read_wav_examples
 from transavs.engine.trained_model import check_device, load_trained_model
 from transavs.tools.command_line import (
-    check_output_folder,
+    check_output_files,
     command,
     read_cfg,
     split_names,
@@ -70,8 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"name --output FILE.safetensors, got {output!r}")
     if cfg.INPUT.AUDIO_SOURCE != "wav":
         raise ValueError("embeddings are computed from sound files: set INPUT.AUDIO_SOURCE wav")
-    check_output_folder(os.path.dirname(os.path.abspath(output)))
+    if args.workers < 0:
+        raise ValueError(f"--workers must be at least 0, got {args.workers}")
+    check_output_files({"--output": output}, {"--weights": args.weights})
     names = split_names(args.datasets) if args.datasets else _configured_sets(cfg)
+    if not names:
+        raise ValueError("no data sets: name --datasets, or DATASETS in the configuration")
     sounds = _sounds(names)
     encoder = _frozen_encoder(cfg, args.weights)
     held = _held(output, encoder.identity())
@@ -84,8 +88,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # After Ctrl-C, too: the next run goes on from here.
         if computed:
             note = f"torch {torch.__version__} on {device_of(encoder).type}"
+            # Read anew: another run may have added to it meanwhile.
+            held = _held(output, encoder.identity())
             write_store(output, held | computed, encoder.identity(), note)
-            logger.info("%d embeddings in %s", len(held) + len(computed), output)
+            logger.info("%d embeddings in %s", len(held | computed), output)
     return 0
 
 

@@ -24,6 +24,9 @@ from torch import Tensor
 # Of one example: channel, time windows, mel bands.
 LOG_MEL_EXAMPLE_SHAPE = (1, 96, 64)
 
+# How archives begin, among them the files of torch.save.
+_ZIP = b"PK\x03\x04"
+
 AllowedGlobals = Mapping[tuple[str, str], Callable[..., Any]]
 
 
@@ -119,6 +122,12 @@ def load_checkpoint_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
     """
     path = _existing_file(path)
     with path.open("rb") as file:
+        if file.read(4) == _ZIP:
+            raise ValueError(
+                f"cannot unpickle {path}: it is no pickle but an archive, as torch.save writes "
+                "them; rename it to .pth"
+            )
+        file.seek(0)
         content = restricted_load(file, CHECKPOINT_GLOBALS, encoding="latin1", source=str(path))
     if not isinstance(content, dict):
         raise ValueError(f"expected a dictionary in {path}, got {type(content).__name__}")

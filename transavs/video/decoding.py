@@ -142,6 +142,7 @@ class SoundBlocks:
         allowed_rates: sample rates that the blocks may have; None allows all that the audio room
             can resample.
         most_channels: more are mixed down to two; None keeps all.
+        new_rate: that the audio room will resample the blocks to, in Hz.
 
     Attributes:
         sample_rate: of the blocks, in Hz.
@@ -157,6 +158,7 @@ class SoundBlocks:
         origin: float | None = None,
         allowed_rates: tuple[int, ...] | None = None,
         most_channels: int | None = None,
+        new_rate: int = SAMPLE_RATE_HZ,
     ) -> None:
         self._container = open_container(path, "sound")
         try:
@@ -167,7 +169,8 @@ class SoundBlocks:
         self._origin = container_start(self._container) if origin is None else origin
         context = self._stream.codec_context
         self.sample_rate = int(context.sample_rate or 0)
-        fits = self.sample_rate in allowed_rates if allowed_rates else _has_kernel(self.sample_rate)
+        rate = self.sample_rate
+        fits = rate in allowed_rates if allowed_rates else _has_kernel(rate, new_rate)
         if not fits:
             self.sample_rate = _SUBSTITUTE_RATE_HZ
         self.channels = int(context.channels or 1)
@@ -225,8 +228,8 @@ def _is_known(layout: str) -> bool:
     return True
 
 
-def _has_kernel(rate: int) -> bool:
+def _has_kernel(rate: int, new_rate: int) -> bool:
     if rate <= 0:
         return False
-    common = math.gcd(rate, SAMPLE_RATE_HZ)
-    return (SAMPLE_RATE_HZ // common) * (rate // common) <= LARGEST_KERNEL
+    common = math.gcd(rate, new_rate)
+    return (new_rate // common) * (rate // common) <= LARGEST_KERNEL

@@ -1,4 +1,4 @@
-"""Sound of a film as windows of the waveform that the audio room takes: mono, float32, 16 kHz."""
+"""Sound of a film as windows of the waveform that a front-end takes: mono, float32, at its rate."""
 
 from __future__ import annotations
 
@@ -28,19 +28,37 @@ class Sound(ABC):
     Attributes:
         name: for messages.
         is_silence: whether it is known to hold nothing.
+        sample_rate_hz: of its windows.
     """
 
     name: str
     is_silence: bool = False
+    sample_rate_hz: int = SAMPLE_RATE_HZ
 
     @abstractmethod
     def window(self, start: int, count: int) -> Tensor:
-        """Returns float32 ``[count]`` at 16 kHz, digital silence before and behind the sound.
+        """Returns float32 ``[count]``, digital silence before and behind the sound.
 
         Args:
             start: first sample, counted from the film's beginning; may be negative.
             count: of samples.
         """
+
+    def at(self, sample_rate_hz: int) -> Sound:
+        """Returns the same sound at another sample rate, or itself where it has that already.
+
+        A class that reads files closes this reader and opens another.
+
+        Raises:
+            ValueError: the class has one rate alone.
+        """
+        if sample_rate_hz != self.sample_rate_hz:
+            raise ValueError(
+                f"{self.name} has {self.sample_rate_hz} Hz, but the audio encoder hears "
+                f"{sample_rate_hz} Hz: give a WaveformSound or FileSound, which resample, or let "
+                f"{type(self).__name__} override at()"
+            )
+        return self
 
     @abstractmethod
     def close(self) -> None:
@@ -55,6 +73,7 @@ class WaveformSound(Sound):
             film's beginning. An empty one is silence.
         sample_rate: its rate in Hz.
         name: for messages.
+        sample_rate_hz: of the windows.
     """
 
     def __init__(
@@ -62,15 +81,24 @@ class WaveformSound(Sound):
         waveform: Tensor | NDArray[np.floating],
         sample_rate: int = SAMPLE_RATE_HZ,
         name: str = "a waveform",
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
     ) -> None:
         self.name = name
-        self._waveform = resample_waveform(as_waveform(waveform, name), sample_rate).float()
+        self.sample_rate_hz = sample_rate_hz
+        # As it came: at another rate nothing is resampled twice.
+        self._source = (as_waveform(waveform, name), sample_rate)
+        self._waveform = resample_waveform(*self._source, sample_rate_hz).float()
         self.is_silence = not bool(self._waveform.any())
 
     @classmethod
     def silence(cls) -> WaveformSound:
         """Returns digital silence."""
         return cls(torch.zeros(0), name="silence")
+
+    def at(self, sample_rate_hz: int) -> Sound:
+        if sample_rate_hz == self.sample_rate_hz:
+            return self
+        return WaveformSound(*self._source, self.name, sample_rate_hz)
 
     def window(self, start: int, count: int) -> Tensor:
         window = torch.zeros(count)
@@ -97,20 +125,30 @@ class FileSound(Sound):
         path: a file that FFmpeg reads.
         track: which of its tracks, from 1 on; None takes the first.
         origin: timestamp that is the film's beginning, in seconds; None takes the container's.
+        sample_rate_hz: of the windows.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not readable, or no such track.
     """
 
-    def __init__(self, path: Path, track: int | None = None, origin: float | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        track: int | None = None,
+        origin: float | None = None,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
+    ) -> None:
         self.name = str(path)
+        self.sample_rate_hz = sample_rate_hz
         self._path, self._track, self._origin = path, track, origin
         self._open()
 
     def _open(self) -> None:
-        self._blocks = SoundBlocks(self._path, self._track, self._origin)
-        self._stream = _at_16_khz(self._blocks)
+        self._blocks = SoundBlocks(
+            self._path, self._track, self._origin, new_rate=self.sample_rate_hz
+        )
+        self._stream = _at_rate(self._blocks, self.sample_rate_hz)
         self._kept = np.zeros(0, dtype=np.float32)
         self._kept_from = 0
         self._ended = False
@@ -125,7 +163,7 @@ class FileSound(Sound):
                 self._ended = True
                 break
             surplus = min(start, self._kept_from + len(self._kept)) - self._kept_from
-            surplus = max(0, min(surplus - _KEPT_SECONDS * SAMPLE_RATE_HZ, len(self._kept)))
+            surplus = max(0, min(surplus - _KEPT_SECONDS * self.sample_rate_hz, len(self._kept)))
             self._kept = np.concatenate([self._kept[surplus:], block])
             self._kept_from += surplus
         window = np.zeros(count, dtype=np.float32)
@@ -137,35 +175,44 @@ class FileSound(Sound):
             ]
         return torch.from_numpy(window)
 
+    def at(self, sample_rate_hz: int) -> Sound:
+        if sample_rate_hz == self.sample_rate_hz:
+            return self
+        self.close()
+        return FileSound(self._path, self._track, self._origin, sample_rate_hz)
+
     def close(self) -> None:
         self._stream.close()
         self._blocks.close()
 
 
-def _at_16_khz(blocks: SoundBlocks) -> Generator[NDArray[np.float32], None, None]:
-    """Yields mono blocks at 16 kHz that follow each other from the film's beginning."""
+def _at_rate(blocks: SoundBlocks, new_rate: int) -> Generator[NDArray[np.float32], None, None]:
+    """Yields mono blocks at a new rate that follow each other from the film's beginning."""
     rate = blocks.sample_rate
     # A whole number of input samples that is a whole number of output samples as well.
-    step = rate // math.gcd(rate, SAMPLE_RATE_HZ)
-    margin = step * math.ceil(_FILTER_PERIODS * max(1.0, rate / SAMPLE_RATE_HZ) / step)
-    cut = margin * SAMPLE_RATE_HZ // rate
+    step = rate // math.gcd(rate, new_rate)
+    margin = step * math.ceil(_FILTER_PERIODS * max(1.0, rate / new_rate) / step)
+    cut = margin * new_rate // rate
     # Silence before the beginning, so that all blocks are alike.
     pending = np.zeros(margin, dtype=np.float32)
     for block in blocks:
         mono = np.nan_to_num(block.mean(axis=0, dtype=np.float64), posinf=0.0, neginf=0.0)
         pending = np.concatenate([pending, mono.astype(np.float32)])
         while len(pending) >= rate + 2 * margin:
-            yield _resampled(pending[: rate + 2 * margin], rate, cut)
+            yield _resampled(pending[: rate + 2 * margin], rate, new_rate, cut)
             pending = pending[rate:]
     rest = len(pending) - margin
     if rest > 0:
         # The filter sees the same silence behind the end as it would with the whole waveform.
         padded = np.concatenate([pending, np.zeros(margin, dtype=np.float32)])
-        yield _resampled(padded, rate, cut)[: math.ceil(rest * SAMPLE_RATE_HZ / rate)]
+        yield _resampled(padded, rate, new_rate, cut)[: math.ceil(rest * new_rate / rate)]
 
 
-def _resampled(samples: NDArray[np.float32], rate: int, cut: int) -> NDArray[np.float32]:
-    resampled = resample_waveform(torch.from_numpy(np.ascontiguousarray(samples)), rate).numpy()
+def _resampled(
+    samples: NDArray[np.float32], rate: int, new_rate: int, cut: int
+) -> NDArray[np.float32]:
+    waveform = torch.from_numpy(np.ascontiguousarray(samples))
+    resampled = resample_waveform(waveform, rate, new_rate).numpy()
     # At least one sample of margin at a time, so that there is always something to cut.
     kept: NDArray[np.float32] = resampled[cut:-cut]
     return kept

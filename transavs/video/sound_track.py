@@ -12,7 +12,6 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from transavs.audio import SAMPLE_RATE_HZ
 from transavs.video.decoding import (
     SoundBlocks,
     choose_track,
@@ -88,7 +87,7 @@ def encoded_track(
 
     def track_packets(output: Any) -> Iterator[tuple[float, Any]]:
         if isinstance(sound, Sound):
-            rate, channels, blocks = SAMPLE_RATE_HZ, 1, _windows(sound)
+            rate, channels, blocks = sound.sample_rate_hz, 1, _windows(sound)
         else:
             decoder = SoundBlocks(*sound, allowed_rates=_ENCODER_RATES_HZ, most_channels=2)
             rate, channels, blocks = decoder.sample_rate, decoder.channels, iter(decoder)
@@ -140,5 +139,5 @@ def _timed(packets: list[Any]) -> Iterator[tuple[float, Any]]:
 
 
 def _windows(sound: Sound) -> Iterator[NDArray[np.float32]]:
-    for position in count(0, SAMPLE_RATE_HZ):
-        yield sound.window(position, SAMPLE_RATE_HZ).numpy()[None]
+    for position in count(0, sound.sample_rate_hz):
+        yield sound.window(position, sound.sample_rate_hz).numpy()[None]

@@ -11,17 +11,11 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
-from transavs.audio import (
-    EXAMPLE_SECONDS,
-    EXAMPLE_WINDOWS,
-    MEL_BANDS,
-    SILENCE_LOG_MEL,
-    log_mel_examples,
-    samples_of_examples,
-)
+from transavs.audio import VGGISH_LOG_MEL, FrontEnd
 from transavs.visualization.overlay import PREDICTION_COLOR, Image
-from transavs.visualization.sound import LOG_MEL_COLORS, LOUDEST_LOG_MEL
+from transavs.visualization.sound import LOG_MEL_COLORS
 
 # Of the sound and the confidence, half before and half behind now.
 SHOWN_SECONDS = 5.0
@@ -31,7 +25,7 @@ _LOG_MEL_PART, _WAVEFORM_PART = 0.5, 0.25
 _REMEMBERED_EXAMPLES = 16
 _BACKGROUND, _WAVEFORM_COLOR, _NOW_COLOR = (16, 16, 20), (150, 190, 220), (255, 255, 255)
 
-# (first sample at 16 kHz from the film's beginning, count) -> float32 [count]
+# (first sample from the film's beginning, count) -> float32 [count], at the front-end's rate
 Window = Callable[[int, int], Tensor]
 
 
@@ -44,16 +38,28 @@ class FilmStrip:
     """Draws the strip: log-mel, waveform, and the confidence from 0 (bottom) to 1.
 
     Now is the white line in the middle; five seconds are shown. The log-mel has the colours of
-    ``draw_log_mel``, on one fixed scale.
+    ``draw_log_mel``, on one fixed scale from the front-end's silence to its loud sound.
 
     Args:
         window: of the sound that the model hears.
         width: of the strip, in pixels.
         height: likewise.
+        front_end: of the model; its examples must be ``[1, windows, bands]``.
+
+    Raises:
+        ValueError: examples of another shape, which are no picture.
     """
 
-    def __init__(self, window: Window, width: int, height: int) -> None:
+    def __init__(
+        self, window: Window, width: int, height: int, front_end: FrontEnd = VGGISH_LOG_MEL
+    ) -> None:
+        if len(front_end.example_shape) != 3:
+            raise ValueError(
+                "a strip shows examples [1, windows, bands], but those of the front-end "
+                f"{front_end.version!r} are {list(front_end.example_shape)}: leave the strip out"
+            )
         self._window = window
+        self._front_end = front_end
         self._width, self._height = width, height
         # Columns and loudness of the examples read last: neighbouring pictures show the same.
         self._examples: OrderedDict[int, tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -72,7 +78,7 @@ class FilmStrip:
         upper = round(self._height * _LOG_MEL_PART)
         middle = round(self._height * _WAVEFORM_PART)
         parts = [
-            _draw_columns(columns, (upper, self._width)),
+            _draw_columns(columns, self._front_end.value_range, (upper, self._width)),
             _draw_waveform(loudness, (middle, self._width)),
             self._draw_confidence(seconds, (self._height - upper - middle, self._width)),
         ]
@@ -81,24 +87,25 @@ class FilmStrip:
         return strip
 
     def _sound_around(self, seconds: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Log-mel columns ``[n, 64]``, one every 10 ms, and the loudest sample of each ``[n]``."""
-        columns_a_second = EXAMPLE_WINDOWS / EXAMPLE_SECONDS
+        """Log-mel columns ``[n, bands]`` of even times, and the loudest sample of each ``[n]``."""
+        windows = self._front_end.hop_windows
+        columns_a_second = windows * self._front_end.sample_rate_hz / self._front_end.hop_samples
         count = round(SHOWN_SECONDS * columns_a_second)
         first = round((seconds - SHOWN_SECONDS / 2) * columns_a_second)
-        numbers = range(first // EXAMPLE_WINDOWS, (first + count - 1) // EXAMPLE_WINDOWS + 1)
+        numbers = range(first // windows, (first + count - 1) // windows + 1)
         examples = [self._example(number) for number in numbers]
-        skipped = first - numbers[0] * EXAMPLE_WINDOWS
+        skipped = first - numbers[0] * windows
         log_mel = np.concatenate([example[0] for example in examples])
         loudness = np.concatenate([example[1] for example in examples])
         return log_mel[skipped : skipped + count], loudness[skipped : skipped + count]
 
     def _example(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if number not in self._examples:
-            hop = samples_of_examples(2) - samples_of_examples(1)
-            samples = self._window(number * hop, samples_of_examples(1))
-            log_mel = log_mel_examples(samples)[0, 0].numpy()
-            steps = samples[:hop].abs().reshape(EXAMPLE_WINDOWS, -1)
-            self._examples[number] = (log_mel, steps.amax(1).numpy())
+            hop, windows = self._front_end.hop_samples, self._front_end.hop_windows
+            samples = self._window(number * hop, self._front_end.example_samples)
+            log_mel = self._front_end.clip_examples(samples, 1)[0, 0, :windows].numpy()
+            loudest = functional.adaptive_max_pool1d(samples[None, :hop].abs(), windows)[0]
+            self._examples[number] = (log_mel, loudest.numpy())
             if len(self._examples) > _REMEMBERED_EXAMPLES:
                 self._examples.popitem(last=False)
         return self._examples[number]
@@ -117,11 +124,13 @@ class FilmStrip:
         return part
 
 
-def _draw_columns(columns: NDArray[np.float32], size: tuple[int, int]) -> Image:
-    level = (columns - SILENCE_LOG_MEL) / (LOUDEST_LOG_MEL - SILENCE_LOG_MEL)
+def _draw_columns(
+    columns: NDArray[np.float32], value_range: tuple[float, float], size: tuple[int, int]
+) -> Image:
+    silence, loud = value_range
+    level = (columns - silence) / (loud - silence)
     codes = (np.clip(level, 0.0, 1.0) * 255).astype(np.uint8)
     upward = np.ascontiguousarray(codes.T[::-1])
-    assert upward.shape[0] == MEL_BANDS
     enlarged = cv2.resize(upward, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return _color_table()[enlarged]
 

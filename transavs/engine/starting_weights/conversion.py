@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from transavs.engine.shipped import CONVERTED_FORMAT, FRESH
+from transavs.utils.plain_tensors import is_plain, is_same_kind
 
 _LISTED_NAMES = 8
 _SOURCE_FORMAT = "source_format"
@@ -180,6 +182,8 @@ def convert(
     result = Conversion(kind.name, mend=kind.mend)
     unexplained: list[str] = []
     misshapen: list[str] = []
+    mistyped: list[str] = []
+    refused: set[str] = set()
     not_finite: list[str] = []
     twice: list[str] = []
     differing: dict[str, str] = {}
@@ -205,10 +209,16 @@ def convert(
                 sizes = f"file {list(value.shape)}, model {list(expected[target].shape)}"
                 if reason is None:
                     misshapen.append(f"{target} ({sizes})")
+                    refused.add(target)
                 else:
                     result.left[name] = differing[target] = f"{reason} ({sizes})"
-            elif value.is_floating_point() and not value.isfinite().all():
+            elif not is_same_kind(value, expected[target]):
+                types = f"file {value.dtype}, model {expected[target].dtype}"
+                mistyped.append(f"{target} ({types})")
+                refused.add(target)
+            elif not value.isfinite().all():
                 not_finite.append(name)
+                refused.add(target)
             elif target in result.tensors:
                 twice.append(f"{name} and {result.sources[target]}")
             else:
@@ -221,11 +231,12 @@ def convert(
         reason = differing.get(target) or kind.absent(target, expected)
         if reason is not None:
             result.fresh[target] = reason
-        elif not any(entry.startswith(f"{target} (") for entry in misshapen):
+        elif target not in refused:
             missing.append(target)
     result.problems = {
         "tensors of the file without a place": unexplained,
         "tensors of another shape": misshapen,
+        "tensors of another type": mistyped,
         "tensors that are not finite": not_finite,
         "tensors that mean the same": twice,
         "tensors of the model that the file lacks": missing,
@@ -239,21 +250,24 @@ def as_tensors(entries: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
     The prefix of models that were saved inside the wrapper of several processes is dropped.
 
     Raises:
-        ValueError: an entry that is neither, or no entry.
+        ValueError: an entry that is neither or not plain (``transavs.utils.plain_tensors``), or no
+            entry.
     """
     tensors = {}
     odd = []
     for name, value in entries.items():
-        if isinstance(value, Tensor):
+        if hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, Tensor):
+            with contextlib.suppress(TypeError):  # a type that torch does not have
+                value = torch.as_tensor(value)
+        if is_plain(value):
             tensors[str(name)] = value
-        elif hasattr(value, "dtype") and hasattr(value, "shape"):
-            tensors[str(name)] = torch.as_tensor(value)
         else:
             odd.append(str(name))
     if odd:
         raise ValueError(
-            f"expected a dictionary of tensors in {source}, but these entries are none: "
-            f"{listed(odd)}; save the model's state_dict() alone"
+            f"expected a dictionary of dense tensors of numbers in {source}, but these entries are "
+            f"none: {listed(odd)}; save the model's state_dict() alone, neither quantised nor "
+            "sparse"
         )
     if not tensors:
         raise ValueError(f"{source} holds no tensors")

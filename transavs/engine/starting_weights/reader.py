@@ -59,6 +59,7 @@ def _read(file: Path) -> Any:
         raise ValueError(f"cannot read {file} as weights: {refusal(error)}") from None
     except Exception as error:  # each format has exceptions of its own
         raise ValueError(
-            f"cannot read {file} as weights ({error}): expected a .safetensors or .pkl file, or a "
-            "dictionary of tensors saved by torch.save; fetch it again"
+            f"cannot read {file} as weights ({type(error).__name__}: {error}): "
+            "expected a .safetensors or .pkl file, or a dictionary of tensors saved by "
+            "torch.save; fetch it again"
         ) from error
