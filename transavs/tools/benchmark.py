@@ -30,6 +30,7 @@ from transavs.engine.benchmark import (
     sweep_points,
     write_benchmark,
 )
+from transavs.engine.trained_model import check_device, load_trained_model
 from transavs.tools.command_line import (
     check_output_folder,
     command,
@@ -37,7 +38,6 @@ from transavs.tools.command_line import (
     split_names,
     start_logging,
 )
-from transavs.tools.trained_model import check_device, load_trained_model
 from transavs.utils.progress import progress_bar
 from transavs.utils.whole_files import write_bytes
 from transavs.visualization import draw_scaling
