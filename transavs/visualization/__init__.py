@@ -9,6 +9,7 @@ from transavs.visualization.clip_picture import ROWS, draw_clip
 from transavs.visualization.curves import draw_run_curves, draw_score_histogram, read_metrics
 from transavs.visualization.film_overlay import paint_masks, track_color
 from transavs.visualization.film_strip import FilmStrip, strip_height
+from transavs.visualization.film_timeline import TIMELINE_HEIGHT, TimelineMoment, draw_timeline
 from transavs.visualization.overlay import (
     PREDICTION_COLOR,
     QUERY_COLORS,
@@ -24,16 +25,19 @@ __all__ = [
     "PREDICTION_COLOR",
     "QUERY_COLORS",
     "ROWS",
+    "TIMELINE_HEIGHT",
     "TRUTH_COLOR",
     "AblationPanel",
     "AblationRow",
     "FilmStrip",
+    "TimelineMoment",
     "draw_ablation",
     "draw_clip",
     "draw_log_mel",
     "draw_run_curves",
     "draw_scaling",
     "draw_score_histogram",
+    "draw_timeline",
     "draw_under_sounds",
     "overlay_masks",
     "paint_masks",
