@@ -116,6 +116,7 @@ def write_overlay(
     longest_side: int = LONGEST_SIDE,
     progress: Callable[[float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_moment: Callable[[FramePrediction], None] | None = None,
 ) -> OverlaySummary:
     """Writes a film with masks over its pictures.
 
@@ -131,6 +132,7 @@ def write_overlay(
         progress: is told the seconds of film that are done, after each picture.
         should_stop: is asked before each picture; the film ends there and is playable. Nothing is
             written if it has no picture yet.
+        on_moment: is told each new prediction, with the options' threshold in its mask.
 
     Raises:
         FileNotFoundError, ValueError, OSError: see the predictor and the writer.
@@ -170,7 +172,9 @@ def write_overlay(
                 newest, moments = prediction.number, moments + 1
                 marked += bool(prediction.mask.any())
                 if masks is not None:
-                    _save(masks, prediction)
+                    save_masks(masks, prediction)
+                if on_moment is not None:
+                    on_moment(prediction)
                 if strip is not None:
                     strip.add_confidence(prediction.start, prediction.end, prediction.confidence)
             picture = draw_prediction(frame.image, prediction, options.view)
@@ -264,7 +268,8 @@ def _shots(
         predictions.close()
 
 
-def _save(masks: MaskFiles, prediction: FramePrediction) -> None:
+def save_masks(masks: MaskFiles, prediction: FramePrediction) -> None:
+    """Adds what the model says about a moment to the files of masks."""
     objects = [(one.track, one.confidence, one.mask) for one in prediction.objects]
     masks.add(prediction.number, prediction.seconds, prediction.mask, objects)
 
