@@ -44,13 +44,14 @@ help:
 
 venv: $(INSTALLED)
 
-$(INSTALLED): requirements/pinned.txt setup.py pyproject.toml transavs/tools/install_detectron2.py
+$(INSTALLED): requirements/pinned.txt requirements/pinned_alone.txt setup.py pyproject.toml transavs/tools/install_detectron2.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "the pinned versions need Python 3.11 or newer, $(PYTHON) is" \
 	    "$$($(PYTHON) --version 2>&1); try make venv PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(VENV_PYTHON) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "could not make $(VENV); on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@$(call install,--requirement requirements/pinned.txt)
+	@$(call install,--no-deps --requirement requirements/pinned_alone.txt)
 	@$(VENV_PYTHON) transavs/tools/install_detectron2.py
 	@$(call install,--quiet --no-deps --no-build-isolation --editable .)
 	@$(VENV_PYTHON) -m transavs.env

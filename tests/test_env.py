@@ -101,6 +101,13 @@ class TestReport:
         monkeypatch.setattr(env.importlib.util, "find_spec", lambda name: None)
         assert env._video_extra().status == "absent" and "'video'" in env._video_extra().detail
 
+    def test_the_page_extra(self, monkeypatch):
+        monkeypatch.setattr(env.importlib.util, "find_spec", lambda name: object())
+        monkeypatch.setattr(env.importlib.metadata, "version", lambda name: "6.31.0")
+        assert env._web_extra().detail == "6.31.0, for the page"
+        monkeypatch.setattr(env.importlib.util, "find_spec", lambda name: None)
+        assert env._web_extra().status == "absent" and "'web'" in env._web_extra().detail
+
     def test_a_gpu_is_named(self, monkeypatch):
         torch = types.ModuleType("torch")
         torch.cuda = types.SimpleNamespace(

@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import importlib.metadata
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -32,13 +34,14 @@ SETUP = setup_constants()
 
 def pinned_versions() -> dict[str, str]:
     pins = {}
-    for line in (ROOT / "requirements" / "pinned.txt").read_text(encoding="utf-8").splitlines():
-        line = line.partition("#")[0].strip()
-        if line:
-            requirement = Requirement(line)
-            (specifier,) = requirement.specifier
-            assert specifier.operator == "==", f"{line} is no exact version"
-            pins[canonicalize_name(requirement.name)] = specifier.version
+    for file in ("pinned.txt", "pinned_alone.txt"):
+        for line in (ROOT / "requirements" / file).read_text(encoding="utf-8").splitlines():
+            line = line.partition("#")[0].strip()
+            if line:
+                requirement = Requirement(line)
+                (specifier,) = requirement.specifier
+                assert specifier.operator == "==", f"{line} is no exact version"
+                pins[canonicalize_name(requirement.name)] = specifier.version
     return pins
 
 
@@ -65,6 +68,19 @@ def test_pins_satisfy_the_ranges_of_users():
         requirement = Requirement(entry)
         version = pins[canonicalize_name(requirement.name)]
         assert version in requirement.specifier, f"pinned {version} is outside {entry}"
+
+
+def test_what_is_installed_alone_finds_what_it_needs():
+    """`pip install --no-deps` asks for nothing: every need of those packages must have a pin."""
+    pins = pinned_versions()
+    for line in (ROOT / "requirements" / "pinned_alone.txt").read_text("utf-8").splitlines():
+        line = line.partition("#")[0].strip()
+        if not line or not importlib.util.find_spec(Requirement(line).name):
+            continue
+        for need in importlib.metadata.requires(Requirement(line).name) or []:
+            requirement = Requirement(need)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                assert canonicalize_name(requirement.name) in pins, f"{line} needs {need}"
 
 
 def test_detectron2_is_pinned_by_hash_in_one_place_only():
@@ -100,6 +116,7 @@ def test_every_import_is_declared():
             *SETUP["INSTALL_REQUIRES"],
             *SETUP["EXTRAS_REQUIRE"]["demo"],
             *SETUP["EXTRAS_REQUIRE"]["video"],
+            *SETUP["EXTRAS_REQUIRE"]["web"],
         ]
     }
     imported = third_party_imports() - set(sys.stdlib_module_names) - {"detectron2"}

@@ -72,6 +72,7 @@ def collect_findings() -> list[Finding]:
     findings = [_python()]
     findings += [_package(*package) for package in REQUIRED_PACKAGES]
     findings += [_accelerator(), *_datasets(), _vggish_weights(), *_demo_extras(), _video_extra()]
+    findings.append(_web_extra())
     return findings
 
 
@@ -206,6 +207,13 @@ def _video_extra() -> Finding:
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         return Finding("av", "absent", f"cannot be imported ({reason}); pip install av")
+
+
+def _web_extra() -> Finding:
+    """Gradio, by its metadata: importing it takes seconds."""
+    if importlib.util.find_spec("gradio") is None:
+        return Finding("gradio", "absent", "pip install gradio (extra 'web'): no page without it")
+    return Finding("gradio", "found", f"{importlib.metadata.version('gradio')}, for the page")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,321 @@
+"""webdemo.py: mistakes on the command line, and the page in a real browser."""
+
+import argparse
+import json
+import re
+import socket
+import sys
+import threading
+import time
+import zipfile
+from contextlib import ExitStack, contextmanager
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import films
+import listening_model
+import numpy as np
+import pytest
+from browsers import asked_hosts, needs_chromium, open_browser
+from films import write_film
+
+from transavs.tools.webdemo import build_parser, main
+
+SIDE = listening_model.SIZE[0]
+PATIENCE_SECONDS = 60
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--weights", "model.pth"), "name the configuration"),
+            (("--port", "70000"), "--port must lie in"),
+            (("--max-seconds", "0"), "--max-seconds must be above 0"),
+            (("--max-megabytes", "-1"), "--max-megabytes must be above 0"),
+            (("--at-once", "0"), "--at-once must be above 0"),
+            (("--host", "203.0.113.7"), "cannot listen at 203.0.113.7"),
+        ],
+    )
+    def test_options(self, capsys, options, message):
+        pytest.importorskip("gradio")
+        assert main(options) == 2
+        assert message in capsys.readouterr().err
+
+    def test_a_port_that_is_taken(self, capsys):
+        pytest.importorskip("gradio")
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            assert main(["--port", str(other.getsockname()[1])]) == 2
+        assert "choose another --port" in capsys.readouterr().err
+
+    def test_without_gradio(self, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, "gradio", None)
+        assert main([]) == 2
+        assert 'needs gradio, which is not installed: pip install "transavs[web]"' in (
+            capsys.readouterr().err
+        )
+
+    def test_there_is_no_way_to_share(self):
+        arguments = vars(build_parser().parse_args([]))
+        assert arguments["host"] == "127.0.0.1" and "share" not in arguments
+        with pytest.raises(SystemExit):
+            build_parser().parse_args(["--share"])
+
+
+def black(_):
+    return np.zeros((SIDE, SIDE, 3), np.uint8)
+
+
+def loud_then_quiet(seconds):
+    return np.where(seconds < 1, films.tone(440)(seconds), 0.0)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The page of the listening model, at a free port of this machine."""
+    pytest.importorskip("gradio")
+    from transavs.tools.webdemo import build_server
+
+    folder = tmp_path_factory.mktemp("web")
+    with pytest.MonkeyPatch.context() as patch, socket.socket() as listener:
+        # build_server sets some of them for good.
+        for name in ("ANALYTICS_ENABLED", "TEMP_DIR", "SHARE", "SSR_MODE", "MCP_SERVER"):
+            patch.setenv(f"GRADIO_{name}", "")
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        patch.setenv("DETECTRON2_DATASETS", str(folder / "none"))
+        config = listening_model.write_config(folder)
+        words = ["--config-file", str(config), "--weights", str(folder / "model.pth")]
+        words += ["--device", "cpu", "--max-seconds", "4", "--max-megabytes", "1"]
+        arguments: argparse.Namespace = build_parser().parse_args(words)
+        server = build_server(arguments, folder / "files")
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, args=(listener,))
+        thread.start()
+        server.address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.files = folder / "files"
+        try:
+            wait(lambda: server.started)
+            yield server
+        finally:
+            server.stop()
+            thread.join()
+    # The end takes all files of users with it.
+    assert not list((folder / "files" / "sessions").glob("*"))
+
+
+@contextmanager
+def open_page(server, folder):
+    with open_browser(folder) as driver:
+        driver.get_log("performance")
+        driver.get(f"{server.address}/")
+        wait(lambda: find(driver, "#start"))
+        yield driver
+
+
+def wait(condition):
+    """Returns what a condition becomes."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < until, "nothing came"
+        time.sleep(0.1)
+    return found
+
+
+def find(driver, selector):
+    return driver.find_elements("css selector", selector)
+
+
+def upload(driver, box, path):
+    """Puts a file into a box of the page."""
+    if clear := find(driver, f'#{box} button[aria-label="Clear"]'):
+        clear[0].click()
+    wait(lambda: find(driver, f"#{box} input[type=file]"))[0].send_keys(str(path))
+    wait(lambda: path.stem in driver.find_element("id", box).text)
+    wait(lambda: chosen(driver, box.removesuffix("-file")) == "a file of mine")
+
+
+def chosen(driver, box):
+    return driver.find_element("css selector", f"#{box} input").get_attribute("value")
+
+
+def choose(driver, box, text):
+    """Chooses from a list, which opens when it is clicked and closes when the page moves on."""
+    from selenium.common.exceptions import WebDriverException
+
+    entry = driver.find_element("css selector", f"#{box} input")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", entry)
+
+    def is_chosen():
+        try:
+            if chosen(driver, box) != text:
+                entry.click()
+                find(driver, f'[role=option][aria-label="{text}"]')[0].click()
+        except (IndexError, WebDriverException):
+            return False
+        return chosen(driver, box) == text
+
+    wait(is_chosen)
+
+
+def shown(driver):
+    """What the newest result or message says."""
+    found = find(driver, "#results [role=alert], #results .transavs-result")
+    return found[0].text if found else ""
+
+
+def start(driver):
+    driver.execute_script("document.querySelector('#start').scrollIntoView({block: 'center'})")
+    driver.find_element("id", "start").click()
+
+
+def mark(driver):
+    """Presses the button and returns what is shown then."""
+    # A new answer takes the place of what has this mark.
+    driver.execute_script(
+        "document.querySelectorAll('#results p').forEach((each) => each.dataset.former = '1')"
+    )
+    start(driver)
+    wait(lambda: not find(driver, "#results [data-former]") and shown(driver))
+    return shown(driver)
+
+
+def fetch(driver, address):
+    """Status and bytes that an address has for a browser, by its cookies."""
+    cookies = "; ".join(f"{each['name']}={each['value']}" for each in driver.get_cookies())
+    try:
+        with urlopen(Request(address, headers={"Cookie": cookies})) as answer:
+            return answer.status, answer.read()
+    except HTTPError as error:
+        return error.code, error.read()
+
+
+def upload_and_mark(browser, tmp_path):
+    path = write_film(tmp_path / "barks.mp4", 2.0, picture=black, voices=(loud_then_quiet,))
+    upload(browser, "film-file", path)
+    text = mark(browser)
+    assert "barks.mp4, with its own sound; view: mask" in text
+    assert "2.0 s, asked about 2 moments: 50 % of them have a mask" in text
+    # The film plays, and the line in the timeline goes with it.
+    film = browser.find_element("css selector", "#results video")
+    wait(lambda: browser.execute_script("return arguments[0].readyState", film) >= 2)
+    assert browser.execute_script("return arguments[0].duration", film) == pytest.approx(
+        2.0, abs=0.1
+    )
+    browser.execute_script("arguments[0].currentTime = 1.5", film)
+    line = browser.find_element("css selector", "#results .transavs-now")
+    wait(lambda: line.get_attribute("style") == "left: 75%;")
+    timeline = browser.find_element("css selector", ".transavs-timeline img")
+    wait(lambda: browser.execute_script("return arguments[0].naturalWidth", timeline) == 960)
+
+
+def download_masks(browser):
+    links = find(browser, "#results a[download]")
+    assert [link.get_attribute("download") for link in links] == ["masks.zip", "masks.json"]
+    for link in links:
+        link.click()
+    folder = browser.downloads
+    wait(lambda: {file.name for file in folder.iterdir()} == {"masks.zip", "masks.json"})
+    assert len(zipfile.ZipFile(folder / "masks.zip").namelist()) == 2
+    (entry,) = json.loads((folder / "masks.json").read_text())
+    assert entry["seconds"] == 0.5
+
+
+def take_silence(browser):
+    choose(browser, "sound", "silence")
+    text = mark(browser)
+    assert "barks.mp4, in silence" in text and "0 % of them have a mask" in text
+    # What was there before stays below, to compare.
+    results = find(browser, "#results .transavs-result")
+    assert len(results) == 2 and "with its own sound" in results[1].text
+
+
+def lend_a_sound(browser, tmp_path):
+    lender = write_film(tmp_path / "lender.mp4", 2.0, voices=(films.tone(300),))
+    upload(browser, "sound-file", lender)
+    text = mark(browser)
+    assert "with the sound lender.mp4" in text and "100 % of them have a mask" in text
+
+
+def upload_words(browser, tmp_path):
+    words = tmp_path / "words.mp4"
+    words.write_text("These are words.\n" * 100)
+    upload(browser, "film-file", words)
+    text = mark(browser)
+    assert "words.mp4" in text and "as a film" in text
+    assert len(find(browser, "#results [role=alert]")) == 1
+    assert "/" not in re.sub(r"\w+/\w+\.py", "", text), "names a folder of the server"
+
+
+def upload_a_long_film(browser, tmp_path):
+    path = write_film(tmp_path / "long.mp4", 5.0, picture=black, voices=())
+    upload(browser, "film-file", path)
+    assert "long.mp4 lasts 5.0 s: this page takes up to 4 s" in mark(browser)
+
+
+def upload_a_large_file(browser, tmp_path):
+    path = tmp_path / "large.mp4"
+    path.write_bytes(bytes(1_500_000))
+    if clear := find(browser, '#film-file button[aria-label="Clear"]'):
+        clear[0].click()
+    wait(lambda: find(browser, "#film-file input[type=file]"))[0].send_keys(str(path))
+    wait(lambda: "maximum allowed size" in browser.find_element("tag name", "body").text)
+
+
+def nobody_else_was_asked(browser):
+    assert asked_hosts(browser) == {"127.0.0.1"}
+    severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [each["message"] for each in severe] == []
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_one_user(server, tmp_path):
+    with open_page(server, tmp_path / "browser") as browser:
+        upload_and_mark(browser, tmp_path)
+        download_masks(browser)
+        take_silence(browser)
+        lend_a_sound(browser, tmp_path)
+        upload_words(browser, tmp_path)
+        upload_a_long_film(browser, tmp_path)
+        nobody_else_was_asked(browser)
+        upload_a_large_file(browser, tmp_path)
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_two_users_at_once(server, tmp_path, monkeypatch):
+    from transavs.tools.web_page import page
+
+    meeting = threading.Barrier(2, timeout=PATIENCE_SECONDS)
+    original = page.mark_film
+
+    def meet_and_mark(*arguments):
+        meeting.wait()
+        return original(*arguments)
+
+    monkeypatch.setattr(page, "mark_film", meet_and_mark)
+    with ExitStack() as stack:
+        anna, bert = (
+            stack.enter_context(open_page(server, tmp_path / folder)) for folder in ("a", "b")
+        )
+        for browser, name, seconds in ((anna, "anna", 2.0), (bert, "bert", 3.0)):
+            # One name, two films.
+            (tmp_path / name).mkdir()
+            path = tmp_path / name / "mine.mp4"
+            write_film(path, seconds, picture=black, voices=(films.tone(440),))
+            upload(browser, "film-file", path)
+            choose(browser, "sound", "the film's own")
+        for browser in (anna, bert):
+            start(browser)
+        for browser, seconds in ((anna, "2.0"), (bert, "3.0")):
+            wait(lambda b=browser, s=seconds: f"{s} s, asked about {s[0]} moments" in shown(b))
+        nobody_else_was_asked(anna)
+        nobody_else_was_asked(bert)
+        # Neither can have what belongs to the other.
+        film = find(anna, "#results video")[0].get_attribute("src")
+        status, content = fetch(anna, film)
+        assert status == 200 and b"ftyp" in content[:12]
+        assert fetch(bert, film) == (404, b"no such file")

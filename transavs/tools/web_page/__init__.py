@@ -1,0 +1,1 @@
+"""The page of ``tools/webdemo.py``: sessions with their files, the gate before Gradio, the page."""
