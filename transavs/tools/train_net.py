@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
@@ -43,6 +44,17 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     if best:
         SafeCheckpointer(trainer.model).load(best)
     return Trainer.test(cfg, trainer.model)
+
+
+def _run_and_part(args: argparse.Namespace) -> None:
+    """Runs, and ends the connections of several processes in order.
+
+    A process that ends while threads of a group are still at work may be aborted by them.
+    """
+    run(args)
+    if comm.get_world_size() > 1:
+        comm.synchronize()
+        torch.distributed.destroy_process_group()
 
 
 def _evaluate(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
@@ -118,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # detectron2 chooses NCCL wherever a GPU is visible; on the CPU it must be gloo.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     launch(
-        run,
+        _run_and_part,
         args.num_gpus,
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,

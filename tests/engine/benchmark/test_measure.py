@@ -123,9 +123,9 @@ def test_labelled_seconds_are_facts_of_the_data_set():
 
 def test_loader_computes_its_sound_each_time(monkeypatch):
     computed = []
-    original = audio_files.clip_log_mel
+    original = audio_files.load_waveform
     monkeypatch.setattr(
-        audio_files, "clip_log_mel", lambda *call: [computed.append(1), original(*call)][1]
+        audio_files, "load_waveform", lambda *call: [computed.append(1), original(*call)][1]
     )
     found = measure_loader(tiny_cfg(), (64, 64), CLOCK, repeats=3)
     assert set(found) == {"train_clip", "test_clip", "decode_frame", "sound", "score_clip"}
