@@ -270,6 +270,33 @@ def nobody_else_was_asked(browser):
     assert [each["message"] for each in severe] == []
 
 
+def ask_without_a_page(server, film):
+    """Marks as the page would have it; returns what was answered, as text."""
+    with urlopen(f"{server.address}/") as answer:
+        headers = {"Cookie": answer.headers["set-cookie"], "Content-Type": "application/json"}
+    with urlopen(f"{server.address}/config") as answer:
+        (function,) = (
+            each["id"] for each in json.load(answer)["dependencies"] if len(each["inputs"]) == 7
+        )
+    file = {"path": film, "meta": {"_type": "gradio.FileData"}}
+    wish = ["a file of mine", file, "the film's own", None, "mask", True, 0.5]
+    body = json.dumps({"data": wish, "fn_index": function, "session_hash": "abcdef"}).encode()
+    urlopen(Request(f"{server.address}/gradio_api/queue/join", body, headers)).close()
+    address = f"{server.address}/gradio_api/queue/data?session_hash=abcdef"
+    with urlopen(Request(address, headers=headers), timeout=PATIENCE_SECONDS) as answer:
+        return answer.read().decode()
+
+
+@pytest.mark.slow
+def test_files_of_the_server_are_not_copied(server, tmp_path):
+    secret = tmp_path / "secret.mp4"
+    write_film(secret, 1.0)
+    for path in (str(secret), "", "http://127.0.0.1/film.mp4"):
+        assert "your film is not here any more" in ask_without_a_page(server, path)
+    # Gradio's File would leave an empty file for each question.
+    assert {each.name for each in server.files.iterdir()} <= {"examples", "sessions"}
+
+
 @needs_chromium
 @pytest.mark.slow
 def test_one_user(server, tmp_path):

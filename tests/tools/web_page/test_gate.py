@@ -174,3 +174,22 @@ def test_bodies_are_limited(browser):
 def test_cookies_that_are_none():
     assert session_key("") is None and session_key("a=b; c") is None
     assert session_key(f"a=b; {COOKIE}=key") == "key"
+
+
+def test_requests_name_own_files_alone(sessions):
+    async def echo(scope, receive, send):
+        body = (await receive())["body"]
+        assert dict(scope["headers"]).get(b"content-length", b"0") == str(len(body)).encode()
+        await PlainTextResponse(body or b"page")(scope, receive, send)
+
+    client = TestClient(Gate(echo, sessions, LIMIT, None), base_url=ADDRESS)
+    client.get("/")
+    (own,) = upload(client).json()
+    body = {"data": [{"path": own}, {"path": "/etc/passwd"}]}
+    answer = client.post("/gradio_api/queue/join", json=body).json()
+    assert answer == {"data": [{"path": own}, {"path": str(sessions.root / "gone")}]}
+    # Without a stated length as well.
+    parts = (b" " * 600_000 for _ in range(2))
+    assert client.post("/gradio_api/queue/join", content=parts).status_code == 413
+    answer = client.post("/gradio_api/queue/join", content=b"{")
+    assert answer.status_code == 400 and answer.text.startswith("expected JSON")

@@ -2,8 +2,8 @@
 
 Gradio keeps the files of all users in one folder and serves them to whoever knows their paths; it
 also fetches addresses for its callers. None of that is let through: uploads go into the folder of
-the browser's session, results are served from there, and the routes that the page does not need
-do not exist.
+the browser's session, results are served from there, requests may name no other files, and the
+routes that the page does not need do not exist.
 """
 
 from __future__ import annotations
@@ -17,10 +17,16 @@ from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.formparsers import MultiPartException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from transavs.tools.web_page.request_bodies import (
+    TooLargeError,
+    limited,
+    replayed,
+    with_own_files,
+)
 from transavs.tools.web_page.sessions import Session, Sessions
 
 COOKIE = "transavs_session"
@@ -50,10 +56,6 @@ _HEADERS = {
 _FORM_BYTES = 1 << 16
 _MOST_REQUEST_BYTES = 1 << 20
 _MOST_NAME_CHARACTERS = 100
-
-
-class TooLargeError(Exception):
-    """More came than is allowed."""
 
 
 class Gate:
@@ -100,7 +102,25 @@ class Gate:
         if response is not None:
             await response(scope, receive, send_with_headers)
         else:
-            await self._app(scope, _limited(receive, _MOST_REQUEST_BYTES), send_with_headers)
+            await self._pass_on(request, session, send_with_headers)
+
+    async def _pass_on(self, request: Request, session: Session | None, send: Send) -> None:
+        """Leaves a request to Gradio; of files it may name the session's uploads alone."""
+        scope, receive = request.scope, limited(request.receive, _MOST_REQUEST_BYTES)
+        try:
+            if request.method not in ("GET", "HEAD"):
+                body = await Request(scope, receive).body()
+                body = with_own_files(body, session, str(self._sessions.root / "gone"))
+                scope, receive = replayed(scope, receive, body)
+        except TooLargeError:
+            await PlainTextResponse("too large", status_code=413)(scope, receive, send)
+        except ValueError as error:
+            text = f"expected JSON ({error})"
+            await PlainTextResponse(text, status_code=400)(scope, receive, send)
+        except ClientDisconnect:
+            pass
+        else:
+            await self._app(scope, receive, send)
 
     async def _own_response(self, request: Request, session: Session | None) -> Response | None:
         """What is answered here; None leaves it to Gradio."""
@@ -142,9 +162,9 @@ class Gate:
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > limit:
             return PlainTextResponse(too_large, status_code=413)
-        limited = Request(request.scope, _limited(request.receive, limit))
+        upload = Request(request.scope, limited(request.receive, limit))
         try:
-            async with limited.form(max_files=1, max_fields=4) as form:
+            async with upload.form(max_files=1, max_fields=4) as form:
                 file: Any = form.get("files")
                 if file is None or isinstance(file, str):
                     return PlainTextResponse("expected one file", status_code=400)
@@ -175,20 +195,6 @@ def safe_name(name: str) -> str:
     name = re.sub(r"[^\w.-]+", "_", re.split(r"[/\\]", name)[-1]).lstrip(".")
     stem, dot, ending = name.rpartition(".")
     return f"{stem[:_MOST_NAME_CHARACTERS]}{dot}{ending[:16]}" or "file"
-
-
-def _limited(receive: Receive, most_bytes: int) -> Receive:
-    taken = 0
-
-    async def limited() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > most_bytes:
-            raise TooLargeError
-        return message
-
-    return limited
 
 
 def _copy(source: Any, path: Path) -> None:

@@ -112,6 +112,10 @@ class Page:
                     delete = gr.Button("Delete my files", size="sm", elem_id="delete")
                 with gr.Column(scale=3, min_width=400):
                     results = gr.HTML(HINT, elem_id="results", min_height=120)
+            box: Any
+            for box in (film_file, sound_file):
+                # Gradio's own leaves an empty file behind for each question.
+                box.preprocess = _path_of_file
             film_file.upload(lambda: MY_FILE, outputs=clip, show_progress="hidden")
             sound_file.upload(lambda: MY_FILE, outputs=sound, show_progress="hidden")
             start.click(
@@ -268,6 +272,11 @@ def _deleted(session: Session) -> str:
         # The work may have made folders anew.
         session.delete_files()
     return message("Your files were deleted before this was done.")
+
+
+def _path_of_file(file: Any) -> str | None:
+    """The path that Gradio's description of a file holds."""
+    return None if file is None else str(file.path)
 
 
 def _own_file(session: Session, file: str | None, what: str) -> Path:

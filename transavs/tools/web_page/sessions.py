@@ -57,9 +57,16 @@ class Session:
 
     def owns(self, path: str | Path) -> bool:
         """Returns whether a path is a file that this browser uploaded."""
-        uploads = (self.folder / "uploads").resolve()
-        found = Path(path).resolve()
-        return uploads in found.parents and found.is_file()
+        return self.keeps(path) and Path(path).is_file()
+
+    def keeps(self, path: str | Path) -> bool:
+        """Returns whether a path lies where this browser's uploads do, still there or not."""
+        try:
+            found = Path(path).resolve()
+        except (ValueError, OSError):
+            # It holds a zero byte, or is endless.
+            return False
+        return (self.folder / "uploads").resolve() in found.parents
 
     def result_file(self, result: str, name: str) -> Path | None:
         """Returns a file of a result, or None if this session has no such."""
