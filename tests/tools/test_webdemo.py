@@ -19,7 +19,7 @@ import pytest
 from browsers import asked_hosts, needs_chromium, open_browser
 from films import write_film
 
-from transavs.tools.webdemo import build_parser, main
+from transavs.tools.webdemo import _listen, build_parser, main
 
 SIDE = listening_model.SIZE[0]
 PATIENCE_SECONDS = 60
@@ -33,6 +33,8 @@ class TestMistakes:
             (("--port", "70000"), "--port must lie in"),
             (("--max-seconds", "0"), "--max-seconds must be above 0"),
             (("--max-megabytes", "-1"), "--max-megabytes must be above 0"),
+            (("--max-megabytes", "inf"), "--max-megabytes must be above 0 and finite"),
+            (("--keep-minutes", "nan"), "--keep-minutes must be above 0"),
             (("--at-once", "0"), "--at-once must be above 0"),
             (("--host", "203.0.113.7"), "cannot listen at 203.0.113.7"),
         ],
@@ -47,6 +49,12 @@ class TestMistakes:
         with socket.socket() as other:
             other.bind(("127.0.0.1", 0))
             other.listen()
+            assert main(["--port", str(other.getsockname()[1])]) == 2
+        assert "choose another --port" in capsys.readouterr().err
+
+    def test_a_port_that_a_server_which_starts_has(self, capsys):
+        pytest.importorskip("gradio")
+        with _listen("127.0.0.1", 0) as other:
             assert main(["--port", str(other.getsockname()[1])]) == 2
         assert "choose another --port" in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import ipaddress
 import logging
+import math
 import os
 import signal
 import socket
@@ -214,9 +215,9 @@ def _check(args: argparse.Namespace) -> None:
             "--weights without --config-file: name the configuration that they were trained with"
         )
     for name in ("max_megabytes", "max_seconds", "longest_side", "at_once", "keep_minutes"):
-        if not getattr(args, name) > 0:
+        if not 0 < getattr(args, name) < math.inf:
             option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option} must be above 0, got {getattr(args, name):g}")
+            raise ValueError(f"{option} must be above 0 and finite, got {getattr(args, name):g}")
     if not 0 <= args.port <= 65535:
         raise ValueError(f"--port must lie in 0 to 65535, got {args.port}")
     try:
@@ -238,6 +239,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        # Two sockets may be bound to a port; the second that listens is refused.
+        listener.listen()
     except OSError as error:
         listener.close()
         raise OSError(

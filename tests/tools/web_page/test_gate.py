@@ -1,5 +1,7 @@
 """The gate: cookies, files for their owner alone, and no route that the page does not need."""
 
+import asyncio
+
 import pytest
 
 pytest.importorskip("starlette")
@@ -78,6 +80,10 @@ def test_names_of_uploads_stay_in_their_folder(browser, sessions):
     assert safe_name("Kühe auf der Wiese.mp4") == "Kühe_auf_der_Wiese.mp4"
     assert safe_name("..") == "file" and safe_name("a/b\\.hidden") == "hidden"
     assert len(safe_name("x" * 500 + ".mp4")) == 104
+    # File systems count bytes.
+    long = safe_name("\u6f22" * 90 + ".mp4")
+    assert long == "\u6f22" * 60 + ".mp4"
+    assert upload(client, "\u6f22" * 90 + ".mp4").status_code == 200
 
 
 def test_uploads_that_are_refused(browser, sessions):
@@ -100,6 +106,36 @@ def test_uploads_that_are_refused(browser, sessions):
     assert client.post("/gradio_api/upload", files=two).status_code == 400
     stranger = TestClient(Gate(behind, sessions, LIMIT, None), base_url=ADDRESS)
     assert upload(stranger).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
+def test_an_upload_that_breaks_off(sessions, path):
+    session = sessions.start()
+    headers = {
+        "cookie": f"{COOKIE}={session.key}",
+        "content-type": "multipart/form-data; boundary=x",
+    }
+    messages = [
+        {"type": "http.request", "body": b"--x\r\n", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "headers": [(key.encode(), value.encode()) for key, value in headers.items()],
+    }
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(_):
+        pass
+
+    # No traceback: people close pages.
+    asyncio.run(Gate(behind, sessions, LIMIT, None)(scope, receive, send))
+    assert not messages and not list(sessions.root.rglob("*.*"))
 
 
 def test_no_room_for_an_upload(browser, sessions, monkeypatch):
@@ -162,6 +198,9 @@ def test_requests_of_foreign_pages(browser, sessions):
     assert client.get("/", headers={"host": "elsewhere.example"}).status_code == 403
     assert client.get("/", headers={"origin": "http://elsewhere.example"}).status_code == 403
     assert client.get("/", headers={"origin": ADDRESS}).status_code == 200
+    for half in ("[", "[::1"):
+        assert client.get("/", headers={"host": half}).status_code == 403
+        assert client.get("/", headers={"origin": f"http://{half}"}).status_code == 403
     anywhere = TestClient(Gate(behind, sessions, LIMIT, None), base_url="http://lab.example")
     assert anywhere.get("/").status_code == 200
 

@@ -56,6 +56,8 @@ _HEADERS = {
 _FORM_BYTES = 1 << 16
 _MOST_REQUEST_BYTES = 1 << 20
 _MOST_NAME_CHARACTERS = 100
+# File systems count bytes; the ending comes on top.
+_MOST_NAME_BYTES = 180
 
 
 class Gate:
@@ -148,10 +150,15 @@ class Gate:
 
     def _is_expected(self, request: Request) -> bool:
         host = request.headers.get("host", "")
-        if self._hosts is not None and urlsplit(f"//{host}").hostname not in self._hosts:
-            return False
         origin = request.headers.get("origin")
-        return origin is None or urlsplit(origin).netloc == host
+        try:
+            name = urlsplit(f"//{host}").hostname
+            return (self._hosts is None or name in self._hosts) and (
+                origin is None or urlsplit(origin).netloc == host
+            )
+        except ValueError:
+            # Half of an IPv6 address.
+            return False
 
     async def _upload(self, request: Request, session: Session | None) -> Response:
         if session is None:
@@ -174,6 +181,9 @@ class Gate:
             return PlainTextResponse(too_large, status_code=413)
         except MultiPartException as error:
             return PlainTextResponse(error.message, status_code=400)
+        except ClientDisconnect:
+            # Nobody reads this any more.
+            return PlainTextResponse("the upload broke off", status_code=400)
         except OSError as error:
             # No room on the disk, or the session ended.
             reason = error.strerror or error
@@ -194,7 +204,8 @@ def safe_name(name: str) -> str:
     """Returns a file name that stays in its folder and can be read: letters, digits, -, _ and ."""
     name = re.sub(r"[^\w.-]+", "_", re.split(r"[/\\]", name)[-1]).lstrip(".")
     stem, dot, ending = name.rpartition(".")
-    return f"{stem[:_MOST_NAME_CHARACTERS]}{dot}{ending[:16]}" or "file"
+    short = stem[:_MOST_NAME_CHARACTERS].encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
+    return f"{short}{dot}{ending[:16]}" or "file"
 
 
 def _copy(source: Any, path: Path) -> None:

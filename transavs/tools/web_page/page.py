@@ -112,9 +112,10 @@ class Page:
                     delete = gr.Button("Delete my files", size="sm", elem_id="delete")
                 with gr.Column(scale=3, min_width=400):
                     results = gr.HTML(HINT, elem_id="results", min_height=120)
+            box: Any
             for box in (film_file, sound_file):
                 # Gradio's own leaves an empty file behind for each question.
-                box.preprocess = _path_of_file  # type: ignore[method-assign]
+                box.preprocess = _path_of_file
             film_file.upload(lambda: MY_FILE, outputs=clip, show_progress="hidden")
             sound_file.upload(lambda: MY_FILE, outputs=sound, show_progress="hidden")
             start.click(
