@@ -313,6 +313,14 @@ def test_unknown_key_is_named(tmp_path):
         setup_cfg(file)
 
 
+@pytest.mark.parametrize("text", ["hello", "[1, 2]", "MODEL: 3", ""])
+def test_a_file_that_is_no_mapping(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="mine.yaml: expected YAML of keys and values"):
+        setup_cfg(str(path))
+
+
 def test_missing_file_lists_the_shipped_ones():
     with pytest.raises(FileNotFoundError, match="s4_R101.yaml"):
         setup_cfg("s4_R1O1.yaml")

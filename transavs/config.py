@@ -43,7 +43,13 @@ def setup_cfg(config_file: str, opts: Sequence[str | int | float] = ()) -> CfgNo
     cfg = get_cfg()
     add_transavs_config(cfg)
     path = find_config(config_file)
-    cfg.merge_from_file(path, allow_unsafe=False)
+    try:
+        cfg.merge_from_file(path, allow_unsafe=False)
+    except (AttributeError, TypeError) as error:  # yacs takes a mapping for granted
+        raise ValueError(
+            f"{path}: expected YAML of keys and values such as 'SOLVER: {{MAX_ITER: 100}}', got "
+            f"something else ({error})"
+        ) from error
     opts = list(opts)
     if len(opts) % 2:
         raise ValueError(
