@@ -79,6 +79,8 @@ class FramePrediction:
         log_mel: float32 ``[1, windows, bands]`` (VGGish: ``[1, 96, 64]``), the example of the
             model's front-end at the moment: what was heard.
         heard: all examples that the model heard, and where they lie.
+        class_map: int64 ``[H, W]``: 0 outside the mask, otherwise the number of the class, from 1
+            on in the order of the model's classes. None for a model that tells none apart.
     """
 
     number: int
@@ -92,6 +94,7 @@ class FramePrediction:
     objects: list[SoundingObject]
     log_mel: Tensor
     heard: HeardWindow
+    class_map: NDArray[np.int64] | None = None
 
 
 class VideoPredictor:
@@ -285,4 +288,5 @@ def _prediction(
         objects=list(objects),
         log_mel=window.audio[window.own],
         heard=window,
+        class_map=None if answer.class_maps is None else answer.class_maps[0].numpy(),
     )

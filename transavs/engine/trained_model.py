@@ -52,11 +52,14 @@ class ClipAnswer:
         masks: bool ``[F, height, width]``, on the CPU.
         scores: float32 ``[F, height, width]`` in [0, 1], on the CPU.
         queries: of each frame; None for a meta-architecture without queries.
+        class_maps: int64 ``[F, height, width]``, on the CPU: 0 outside the mask, otherwise the
+            number of the sounding class from 1 on. None for a model that tells no classes apart.
     """
 
     masks: Tensor
     scores: Tensor
     queries: list[FrameQueries] | None
+    class_maps: Tensor | None = None
 
     @property
     def prediction(self) -> dict[str, Tensor]:
@@ -180,7 +183,8 @@ def ask_each(
                 _frame_queries(*next(noted_frames), mask, clip, most_queries, num_sounding)
                 for mask in masks
             ]
-        answers.append(ClipAnswer(masks, scores, queries))
+        class_maps = output["class_maps"].cpu() if "class_maps" in output else None
+        answers.append(ClipAnswer(masks, scores, queries, class_maps))
     return answers
 
 

@@ -14,7 +14,7 @@ except ModuleNotFoundError as error:
 
 from transavs.video.film import Film, FilmFrame, fitted_size
 from transavs.video.film_file import FilmFile
-from transavs.video.frames import ArrayFilm, FrameFolder, open_film
+from transavs.video.frames import ArrayFilm, FrameFiles, FrameFolder, open_film
 from transavs.video.mask_files import MaskFiles, PngMasks, RleMasks, open_mask_files
 from transavs.video.sound import FileSound, Sound, WaveformSound
 from transavs.video.sound_track import SoundTrack, copied_track, encoded_track
@@ -27,6 +27,7 @@ __all__ = [
     "FilmFile",
     "FilmFrame",
     "FilmWriter",
+    "FrameFiles",
     "FrameFolder",
     "MaskFiles",
     "PngMasks",

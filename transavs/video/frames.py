@@ -66,7 +66,51 @@ class _Pictures(Film):
         return cv2.resize(picture, (self.width, self.height), interpolation=cv2.INTER_AREA)
 
 
-class FrameFolder(_Pictures):
+class FrameFiles(_Pictures):
+    """Pictures in files of their own, in a given order.
+
+    Args:
+        files: one or more, of one size.
+        sound: the sound file; None is silence.
+        frame_rate: pictures a second.
+        longest_side: as in :class:`FilmFile`.
+        name: for messages; "" takes the first file's.
+
+    Raises:
+        FileNotFoundError: no such sound.
+        ValueError: no picture, or one that cannot be read.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str | Path],
+        sound: str | Path | None = None,
+        frame_rate: float = FOLDER_FRAME_RATE,
+        longest_side: int = LONGEST_SIDE,
+        name: str = "",
+    ) -> None:
+        self._files = [Path(file) for file in files]
+        if not self._files:
+            raise ValueError("expected files of pictures, got none")
+        self.name = name or str(self._files[0])
+        self.sound_file = None if sound is None else Path(sound)
+        self.has_sound = self.sound_file is not None
+        self.count, self.frame_rate = len(self._files), frame_rate
+        self.duration = self.count / frame_rate
+        self._fit(self._read(0), longest_side)
+        self.sound().close()
+
+    def sound(self) -> Sound:
+        return FileSound(self.sound_file) if self.sound_file else WaveformSound.silence()
+
+    def _read(self, number: int) -> Image:
+        picture = cv2.imread(str(self._files[number]), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise ValueError(f"cannot read {self._files[number]} as a picture")
+        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+class FrameFolder(FrameFiles):
     """A folder of pictures, in the order of the numbers in their names.
 
     Args:
@@ -87,12 +131,12 @@ class FrameFolder(_Pictures):
         frame_rate: float = FOLDER_FRAME_RATE,
         longest_side: int = LONGEST_SIDE,
     ) -> None:
-        self.folder, self.name = Path(folder), str(folder)
+        self.folder = Path(folder)
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no folder {folder}: check the path")
         files = sorted(self.folder.iterdir(), key=_natural_key)
-        self._files = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
-        if not self._files:
+        pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
+        if not pictures:
             raise ValueError(
                 f"{folder} holds no pictures: expected one a second, with one of the endings "
                 f"{', '.join(PICTURE_SUFFIXES)}"
@@ -101,21 +145,9 @@ class FrameFolder(_Pictures):
         if sound is None and len(sounds) > 1:
             names = ", ".join(file.name for file in sounds)
             raise ValueError(f"{folder} holds several sounds ({names}): say which is meant")
-        self.sound_file = Path(sound) if sound is not None else (sounds[0] if sounds else None)
-        self.has_sound = self.sound_file is not None
-        self.count, self.frame_rate = len(self._files), frame_rate
-        self.duration = self.count / frame_rate
-        self._fit(self._read(0), longest_side)
-        self.sound().close()
-
-    def sound(self) -> Sound:
-        return FileSound(self.sound_file) if self.sound_file else WaveformSound.silence()
-
-    def _read(self, number: int) -> Image:
-        picture = cv2.imread(str(self._files[number]), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise ValueError(f"cannot read {self._files[number]} as a picture")
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        if sound is None and sounds:
+            sound = sounds[0]
+        super().__init__(pictures, sound, frame_rate, longest_side, str(folder))
 
 
 class ArrayFilm(_Pictures):
