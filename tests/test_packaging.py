@@ -117,6 +117,7 @@ def test_every_import_is_declared():
             *SETUP["EXTRAS_REQUIRE"]["demo"],
             *SETUP["EXTRAS_REQUIRE"]["video"],
             *SETUP["EXTRAS_REQUIRE"]["web"],
+            *SETUP["EXTRAS_REQUIRE"]["ray"],
         ]
     }
     imported = third_party_imports() - set(sys.stdlib_module_names) - {"detectron2"}

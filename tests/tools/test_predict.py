@@ -1,0 +1,133 @@
+"""predict.py: mistakes in a line, resuming, and what is told at the end."""
+
+import builtins
+import json
+import logging
+import os
+import signal
+import sys
+
+import listening_model
+import prediction_clips
+import pytest
+
+pytest.importorskip("pyarrow")
+
+from transavs.engine.prediction import read_predictions, rows  # noqa: E402
+from transavs.tools.predict import main  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def messages(caplog):
+    caplog.set_level(logging.INFO)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    config = listening_model.write_config(folder)
+    return ["--config-file", str(config), "--weights", str(folder / "model.pth")]
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    lines = [
+        {"id": str(number), **prediction_clips.write_clip(tmp_path, number, 1)}
+        for number in range(3)
+    ]
+    lines.insert(1, {"id": "lost", "video": "lost.mp4"})
+    return prediction_clips.write_manifest(tmp_path / "manifest.jsonl", lines)
+
+
+def run(manifest, output, *options):
+    return main([str(manifest), "--output", str(output), "--workers", "0", *map(str, options)])
+
+
+def test_to_the_end_and_again(model, manifest, tmp_path, caplog):
+    out = tmp_path / "out"
+    assert run(manifest, out, *model, "--set", "INPUT.MIN_SIZE_TEST", 16) == 0
+    assert "3 of 4 items predicted, 3 of them now" in caplog.text
+    assert "1 items were set aside" in caplog.text and "lost: no film at" in caplog.text
+    assert [one.id for one in read_predictions(out)] == ["0", "1", "2"]
+    caplog.clear()
+    assert run(manifest, out, *model, "--set", "INPUT.MIN_SIZE_TEST", 16) == 0
+    assert "3 items finished before, 0 left" in caplog.text
+
+
+def test_ctrl_c(model, manifest, tmp_path, caplog, monkeypatch):
+    def interrupt(*args):
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(*args)
+
+    out = tmp_path / "out"
+    original = rows._row
+    monkeypatch.setattr(rows, "_row", interrupt)
+    assert run(manifest, out, *model) == 130
+    assert "stopped: the same command goes on with what is left" in caplog.text
+    assert [one.id for one in read_predictions(out)] == ["0"]
+    monkeypatch.undo()
+    assert run(manifest, out, *model) == 0
+    assert [one.id for one in read_predictions(out)] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--weights", "x.pth"], "--weights without --config-file"),
+        (["--fps", "0"], "--fps must be above 0"),
+        (["--longest-side", "-1"], "--longest-side must not be negative"),
+        (["--batch-size", "0"], "--batch-size must be at least 1"),
+        (["--shard-items", "0"], "--shard-items must be at least 1"),
+        (["--item-timeout", "3"], "without workers"),
+        (["--ray"], "at least 1 workers"),
+        (["--set", "INPUT.COLOUR", "red"], "no configuration key INPUT.COLOUR"),
+        (["--config-file", "none.yaml"], "no config file 'none.yaml'"),
+    ],
+)
+def test_mistakes(manifest, tmp_path, capsys, options, expected):
+    assert run(manifest, tmp_path / "out", *options) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("predict: error: ") and expected in last
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_with_a_mistake(tmp_path, capsys):
+    path = prediction_clips.write_manifest(tmp_path / "m.jsonl", [{"id": "a"}])
+    assert run(path, tmp_path / "out") == 2
+    assert "m.jsonl, line 1: id 'a' has no source" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_settings_are_refused(model, manifest, tmp_path, capsys):
+    assert run(manifest, tmp_path / "out", *model) == 0
+    before = (tmp_path / "out" / "run.json").read_bytes()
+    assert run(manifest, tmp_path / "out", *model, "--fps", 2) == 2
+    assert "per_second was 1.0, is 2.0" in capsys.readouterr().err
+    assert (tmp_path / "out" / "run.json").read_bytes() == before
+    assert json.loads(before)["manifest"]["items"] == 4
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "extra"), [("ray", ["--ray", "--workers", "1"], "transavs[ray]")]
+)
+def test_missing_packages(model, manifest, tmp_path, capsys, monkeypatch, module, options, extra):
+    original = builtins.__import__
+
+    def without(name, *args):
+        if name.partition(".")[0] == module:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return original(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert run(manifest, tmp_path / "out", *model, *options) == 2
+    assert extra in capsys.readouterr().err
+
+
+def test_without_pyarrow(manifest, tmp_path, capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "transavs.engine.prediction", raising=False)
+    monkeypatch.delitem(sys.modules, "transavs.engine.prediction.parquet_files")
+    for name in ("reader", "run", "store"):
+        monkeypatch.delitem(sys.modules, f"transavs.engine.prediction.{name}")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert run(manifest, tmp_path / "out") == 2
+    assert "transavs[predict]" in capsys.readouterr().err
