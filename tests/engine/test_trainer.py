@@ -263,7 +263,8 @@ def test_best_model_of_a_finished_run_is_known_when_it_is_made_longer(
     datasets_env, tmp_path, monkeypatch
 ):
     folder = tmp_path / "run"
-    scripted(monkeypatch, [30.0, 40.0, 50.0, 45.0])
+    # The longer run evaluates where the shorter one ended: after its iteration 5.
+    scripted(monkeypatch, [30.0, 40.0, 50.0, 50.0, 45.0])
     make_trainer(folder, *EVERY_TWO)[0].train()
     make_trainer(folder, *EVERY_TWO, "SOLVER.MAX_ITER", 8, resume=True)[0].train()
     assert best_of(folder)[1] == 50.0
