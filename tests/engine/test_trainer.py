@@ -263,10 +263,48 @@ def test_best_model_of_a_finished_run_is_known_when_it_is_made_longer(
     datasets_env, tmp_path, monkeypatch
 ):
     folder = tmp_path / "run"
-    scripted(monkeypatch, [30.0, 40.0, 50.0, 45.0])
+    # The longer run evaluates where the shorter one ended: after its iteration 5.
+    scripted(monkeypatch, [30.0, 40.0, 50.0, 50.0, 45.0])
     make_trainer(folder, *EVERY_TWO)[0].train()
     make_trainer(folder, *EVERY_TWO, "SOLVER.MAX_ITER", 8, resume=True)[0].train()
     assert best_of(folder)[1] == 50.0
+
+
+@pytest.mark.parametrize("content", [b"", b"half of it"])
+def test_damaged_best_model_is_written_anew(datasets_env, tmp_path, monkeypatch, caplog, content):
+    folder = tmp_path / "run"
+    seen = scripted(monkeypatch, [50.0, 40.0, 30.0])
+    first, _ = make_trainer(folder, *EVERY_TWO, interrupt_after=2)
+    with pytest.raises(SystemExit):
+        first.train()
+    (folder / "model_best.pth").write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        second, _ = make_trainer(folder, *EVERY_TWO, resume=True)
+        second.train()
+    assert "model_best.pth cannot be read" in caplog.text
+    kept, value = best_of(folder)
+    assert value == 40.0 and same(kept, seen[1])
+
+
+def test_checkpoint_without_a_best_value_asks_the_note(tmp_path):
+    """Such were saved by older versions."""
+    hook, _ = watched(tmp_path, [30.0, 50.0])
+    for start, best in ((2, 50.0), (0, -math.inf)):
+        other = BestModel(hook.checkpointer, "avs/M_J", 1)
+        other.trainer = SimpleNamespace(start_iter=start, max_iter=10)
+        other.before_train()
+        assert other.best == best
+    (tmp_path / "model_best.json").write_text("half of")
+    other.trainer = SimpleNamespace(start_iter=2, max_iter=10)
+    other.before_train()
+    assert other.best == -math.inf
+
+
+def test_new_run_in_an_old_folder_is_warned(datasets_env, tmp_path, caplog):
+    SafeCheckpointer(tiny_models.tiny_model(), str(tmp_path)).save("model_0000003")
+    with caplog.at_level(logging.WARNING):
+        make_trainer(tmp_path)
+    assert "holds checkpoints of an earlier run" in caplog.text
 
 
 def test_new_run_in_an_old_folder_starts_its_own_record(datasets_env, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import small_trainings
 import tiny_models
 import torch
 
@@ -68,6 +69,40 @@ def test_train_then_eval_only_repeats_the_score(datasets_env, tmp_path, reports)
     assert "Best avs/M_J so far" in (folder / "log.txt").read_text()
     # --resume evaluates the last checkpoint instead.
     assert train_net.main(words(folder, flags=["--eval-only", "--resume"])) == 0
+
+
+def test_two_runs_with_a_seed_are_the_same_to_the_bit(datasets_env, tmp_path):
+    """From the first weights on, whatever the generators of the process are when it starts."""
+    options = ("SEED", 3, "MODEL.TRANSAVS.DROPOUT", 0.1, "TEST.EVAL_PERIOD", 1)
+    for number, name in enumerate(("one", "two")):
+        torch.manual_seed(number)
+        assert train_net.main(words(tmp_path / name, *options)) == 0
+    for name in ("model_final.pth", "model_best.pth"):
+        states = [torch.load(tmp_path / run / name)["model"] for run in ("one", "two")]
+        assert states[0].keys() == states[1].keys()
+        for tensor, value in states[0].items():
+            assert torch.equal(value, states[1][tensor]), tensor
+    logs = [small_trainings.metrics(tmp_path / run / "metrics.json") for run in ("one", "two")]
+    assert logs[0] == logs[1]
+
+
+def test_resuming_from_damaged_checkpoints(datasets_env, tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = ("SOLVER.CHECKPOINT_PERIOD", 1, "DATASETS.TEST", "()", "DATASETS.VAL", "()")
+    assert train_net.main(words(folder, *options)) == 0
+    expected = torch.load(folder / "model_final.pth")["model"]
+    for name in ("model_final.pth", "model_0000002.pth"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:5000])
+    assert train_net.main(words(folder, *options, flags=["--resume"])) == 0
+    found = torch.load(folder / "model_final.pth")["model"]
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    assert "Going on from" in (folder / "log.txt").read_text()
+    for path in folder.glob("model_*.pth"):
+        path.write_bytes(path.read_bytes()[:5000])
+    before = {path: path.read_bytes() for path in folder.glob("*.pth")}
+    message = error_of(capsys, words(folder, *options, flags=["--resume"]))
+    assert "can be read" in message and "model_0000001.pth (" in message
+    assert {path: path.read_bytes() for path in folder.glob("*.pth")} == before
 
 
 def test_without_test_sets_nothing_is_reported(datasets_env, tmp_path, reports):

@@ -11,7 +11,14 @@ from urllib.parse import urlparse
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from detectron2.utils import comm
 
+from transavs.engine.checkpoint_files import (
+    has_checkpoints,
+    newest_whole_checkpoint,
+    save_atomically,
+    write_note,
+)
 from transavs.engine.shipped import (
     BACKBONE,
     FRESH,
@@ -30,7 +37,7 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
     """detectron2's checkpointer with these differences.
 
     - Files are written beside their place, synced and renamed, so that an interrupted write leaves
-      the former checkpoint as it was.
+      the former checkpoint as it was. A damaged one is noticed, and the one before it is taken.
     - Files are read by readers that know tensors, arrays and plain containers only: a downloaded
       ``.pkl`` or ``.pth`` cannot run code.
     - A checkpoint of this network must fit it exactly (but for what the losses hold). detectron2
@@ -40,7 +47,13 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
       the backbone.
     - Published weights (``transavs.engine.starting_weights``) are known by the names of their
       tensors. Each of these is mapped, or the log says why not; any other is an error.
+
+    Attributes:
+        resumed_from: path of the checkpoint that ``resume_or_load`` went on from; None if there
+            was none, or none was wanted.
     """
+
+    resumed_from: str | None = None
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Saves model and checkpointables as ``<name>.pth`` in the output folder."""
@@ -57,12 +70,41 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Notes which checkpoint is the newest, in one step."""
-        path = os.path.join(self.save_dir, "last_checkpoint")
-        with open(f"{path}.tmp", "w") as file:
-            file.write(last_filename_basename)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(f"{path}.tmp", path)
+        write_note(self.save_dir, last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to go on from, or was."""
+        return bool(self.save_dir) and has_checkpoints(self.save_dir)
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Loads the newest whole checkpoint of the folder with all that it holds, or a start.
+
+        The main process looks which one that is, and all processes load it.
+
+        Args:
+            path: weights to start from, where there is no checkpoint or none is wanted.
+            resume: whether to look for checkpoints.
+
+        Raises:
+            ValueError: there are checkpoints, but none can be read.
+        """
+        self.resumed_from = self._newest_checkpoint() if resume and self.save_dir else None
+        if self.resumed_from is None:
+            return self.load(path, checkpointables=[])
+        return self.load(self.resumed_from)
+
+    def _newest_checkpoint(self) -> str | None:
+        found: str | None = None
+        problem = ""
+        if comm.is_main_process():
+            try:
+                found = newest_whole_checkpoint(self.save_dir)
+            except ValueError as error:
+                problem = str(error)
+        found, problem = comm.all_gather((found, problem))[0]
+        if problem:
+            raise ValueError(problem)
+        return found
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Loads a file or URL, as detectron2 does; "" loads nothing.
@@ -202,16 +244,6 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
     def _source(self) -> str:
         url = self._parsed_url_during_load
         return url.geturl() if url else "the checkpoint"
-
-
-def save_atomically(data: dict[str, Any], path: str) -> None:
-    """Writes ``data`` to ``path`` with ``torch.save``, all of it or nothing."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "wb") as file:
-        torch.save(data, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _unless_training_only(names: Iterable[str]) -> list[str]:

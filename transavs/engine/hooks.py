@@ -18,7 +18,8 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from transavs.data import AVSDatasetMapper, load_records
-from transavs.engine.checkpoint import SafeCheckpointer, save_atomically
+from transavs.engine.checkpoint import SafeCheckpointer
+from transavs.engine.checkpoint_files import damage, save_atomically, write_json
 from transavs.visualization import draw_clip
 
 logger = logging.getLogger(__name__)
@@ -47,9 +48,9 @@ class SeedEachIteration(HookBase):  # type: ignore[misc]
 class BestModel(HookBase):  # type: ignore[misc]
     """Keeps ``model_best.pth``: the weights with the highest validation metric so far.
 
-    ``model_best.json`` beside it holds metric, value and iteration; a resumed run reads it and
-    goes on comparing. Unlike detectron2's BestCheckpointer it does not become the checkpoint
-    that ``--resume`` continues from.
+    ``model_best.json`` beside it holds metric, value and iteration. A checkpoint holds the value to
+    beat; a resumed run goes on comparing with it. Unlike detectron2's BestCheckpointer it does not
+    become the checkpoint that ``--resume`` continues from.
 
     Args:
         checkpointer: for the folder and the model.
@@ -62,6 +63,7 @@ class BestModel(HookBase):  # type: ignore[misc]
         self.metric = metric
         self.period = period
         self.best = -math.inf
+        self._restored: dict[str, Any] | None = None
 
     @property
     def kept(self) -> str | None:
@@ -69,8 +71,35 @@ class BestModel(HookBase):  # type: ignore[misc]
         return None if self.best == -math.inf else self._model_path()
 
     def before_train(self) -> None:
-        note = self._read_note() if self.trainer.start_iter else None
-        self.best = note["value"] if note else -math.inf
+        restored, self._restored = self._restored, None
+        self.best = -math.inf
+        start: int = self.trainer.start_iter
+        if not start:
+            return
+        if restored is not None and restored["metric"] == self.metric:
+            self.best = restored["value"]
+        note = self._read_note()
+        # Without a value in the checkpoint (one of an older version), or behind the last evaluation
+        # of a finished run that is made longer, the note knows more.
+        if note and (
+            (restored is None and note["iteration"] <= start)
+            or (note["iteration"] == start < self.trainer.max_iter)
+        ):
+            self.best = max(self.best, note["value"])
+        problem = damage(self._model_path()) if self.kept else None
+        if problem:
+            logger.warning(
+                "%s cannot be read (%s): the next evaluation writes it anew",
+                self._model_path(),
+                problem,
+            )
+            self.best = -math.inf
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._restored or {"metric": self.metric, "value": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._restored = state_dict
 
     def after_step(self) -> None:
         following = self.trainer.iter + 1
@@ -83,23 +112,29 @@ class BestModel(HookBase):  # type: ignore[misc]
 
     def _read_note(self) -> dict[str, Any] | None:
         """The best so far of the run that is resumed, None if there was none."""
-        if not os.path.isfile(self._note_path()) or not os.path.isfile(self._model_path()):
+        try:
+            with open(self._note_path(), encoding="utf-8") as file:
+                note: dict[str, Any] = json.load(file)
+            known = note["metric"] == self.metric and os.path.isfile(self._model_path())
+            return note if known and {"value", "iteration"} <= note.keys() else None
+        except FileNotFoundError:
             return None
-        with open(self._note_path()) as file:
-            note: dict[str, Any] = json.load(file)
-        matches = note["metric"] == self.metric and note["iteration"] <= self.trainer.start_iter
-        return note if matches else None
+        except (ValueError, KeyError, TypeError):
+            logger.warning("%s is no note of a best model: it counts for none", self._note_path())
+            return None
 
     def _compare(self) -> None:
         value, iteration = self._latest()
         if value is None or not value > self.best:
             return
         self.best = value
+        # Never a note beside another model than its own, in whatever moment this is interrupted.
+        if os.path.exists(self._note_path()):
+            os.unlink(self._note_path())
         save_atomically({"model": self.checkpointer.model.state_dict()}, self._model_path())
-        note = {"metric": self.metric, "value": value, "iteration": iteration}
-        with open(f"{self._note_path()}.tmp", "w") as file:
-            json.dump(note, file)
-        os.replace(f"{self._note_path()}.tmp", self._note_path())
+        write_json(
+            {"metric": self.metric, "value": value, "iteration": iteration}, self._note_path()
+        )
         logger.info("Best %s so far: %.2f at iteration %d", self.metric, value, iteration)
 
     def _latest(self) -> tuple[float | None, int]:

@@ -14,12 +14,7 @@ from detectron2.engine import DefaultTrainer, TrainerBase, hooks
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.evaluation import DatasetEvaluator, print_csv_format
 from detectron2.utils import comm
-from detectron2.utils.events import (
-    CommonMetricPrinter,
-    EventWriter,
-    JSONWriter,
-    TensorboardXWriter,
-)
+from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from detectron2.utils.logger import setup_logger
 from torch import nn, optim
 
@@ -29,10 +24,13 @@ from transavs.data import (
     build_clip_train_loader,
     load_records,
 )
+from transavs.engine import resuming
 from transavs.engine.checkpoint import SafeCheckpointer
 from transavs.engine.hooks import BestModel, GracefulStop, SamplePictures, SeedEachIteration
 from transavs.engine.optimizer import build_lr_scheduler, build_optimizer
+from transavs.engine.periodic_checkpoints import PeriodicCheckpoints
 from transavs.engine.robustness import evaluate_loader, evaluate_robustness
+from transavs.engine.run_log import FlushedTensorboard, MetricsFile, RunLog
 from transavs.engine.steps import build_steps, check_precision
 from transavs.evaluation import AVSEvaluator
 from transavs.evaluation.results_file import Results
@@ -49,7 +47,12 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
 
     Args:
         cfg: a frozen configuration.
+
+    Attributes:
+        LOG_PERIOD: numbers are written every so many iterations.
     """
+
+    LOG_PERIOD = 20
 
     def __init__(self, cfg: CfgNode) -> None:
         check_precision(cfg)
@@ -84,6 +87,18 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
             self._trainer.reset_data_loader(_NoLoader)
         return self._evaluation[1] if self._evaluation else None
 
+    def resume_or_load(self, resume: bool = True) -> None:
+        resuming.resume_or_load(self, resume)
+
+    def before_train(self) -> None:
+        super().before_train()
+        resuming.finish_step(self)
+
+    def after_train(self) -> None:
+        # A finished run that is resumed has no step to do, and is counted one too far.
+        self.iter: int = min(self.iter, self.max_iter)
+        super().after_train()
+
     def best_checkpoint(self) -> str | None:
         """The file with the best model by validation that this run (or the one that it resumed)
         kept, the same in all processes; None if there was no validation."""
@@ -97,13 +112,8 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
             SeedEachIteration(cfg.SEED),
             hooks.IterationTimer(),
             hooks.LRScheduler(),
+            PeriodicCheckpoints(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD),
         ]
-        if comm.is_main_process():
-            found.append(
-                hooks.PeriodicCheckpointer(
-                    self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=3
-                )
-            )
         if cfg.DATASETS.VAL:
             found.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
             if comm.is_main_process():
@@ -112,17 +122,17 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
                 )
         if cfg.TEST.PICTURE_PERIOD:
             found.append(SamplePictures(cfg, cfg.TEST.PICTURE_PERIOD))
-        found.append(GracefulStop(self.checkpointer))
         if comm.is_main_process():
-            found.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+            found.append(RunLog(self.build_writers(), self.LOG_PERIOD))
+        # Last: it ends the chain.
+        found.append(GracefulStop(self.checkpointer))
         return [hook for hook in found if hook is not None]
 
     def build_writers(self) -> list[EventWriter]:
-        # Unsmoothed curves: a running median would differ after resuming.
         return [
             CommonMetricPrinter(self.max_iter),
-            JSONWriter(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"), window_size=1),
-            TensorboardXWriter(self.cfg.OUTPUT_DIR, window_size=1),
+            MetricsFile(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json")),
+            FlushedTensorboard(self.cfg.OUTPUT_DIR),
         ]
 
     def _evaluate(self) -> OrderedDict[str, Any]:

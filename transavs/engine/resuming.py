@@ -1,0 +1,73 @@
+"""Going on with a training from its last checkpoint, so that it ends as the undisturbed one."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from detectron2.utils import comm
+
+from transavs.engine.checkpoint_files import (
+    FINAL,
+    copy_whole,
+    has_checkpoints,
+    remove_leftovers,
+    write_note,
+)
+from transavs.engine.periodic_checkpoints import PeriodicCheckpoints
+from transavs.engine.run_log import RunLog
+
+if TYPE_CHECKING:
+    from transavs.engine.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def resume_or_load(trainer: Trainer, resume: bool) -> None:
+    """Loads the last whole checkpoint of ``OUTPUT_DIR``, or ``MODEL.WEIGHTS`` to start from.
+
+    Raises:
+        ValueError: with ``resume``, there are checkpoints but none can be read.
+    """
+    folder = trainer.cfg.OUTPUT_DIR
+    checkpointer = trainer.checkpointer
+    checkpointer.resume_or_load(trainer.cfg.MODEL.WEIGHTS, resume=resume)
+    found = checkpointer.resumed_from
+    if found:
+        # The checkpoint holds the iteration that had just been done.
+        trainer.start_iter = trainer.iter + 1
+    for hook in trainer._hooks:
+        if isinstance(hook, RunLog):
+            hook.resuming = resume
+    if not comm.is_main_process() or not os.path.isdir(folder):
+        return
+    remove_leftovers(folder)
+    if not resume and has_checkpoints(folder):
+        logger.warning(
+            "%s holds checkpoints of an earlier run: until this one saves its own, --resume would "
+            "go on from those. Use a new OUTPUT_DIR for a new run",
+            folder,
+        )
+    final = os.path.join(folder, f"{FINAL}.pth")
+    if found and trainer.start_iter >= trainer.max_iter and found != final:
+        # Killed between the last numbered checkpoint and this one, which hold the same.
+        copy_whole(found, final)
+        write_note(folder, os.path.basename(final))
+
+
+def finish_step(trainer: Trainer) -> None:
+    """Lets the hooks behind the checkpoint see the iteration that it was saved after.
+
+    They evaluate, keep the best model and write the log; it is unknown how far they came before
+    the run was interrupted. Done once more they do the same.
+    """
+    hooks = trainer._hooks
+    saving = next((hook for hook in hooks if isinstance(hook, PeriodicCheckpoints)), None)
+    if saving is None or not saving.unfinished or not trainer.start_iter:
+        return
+    saving.unfinished = False
+    trainer.iter = trainer.storage.iter = trainer.start_iter - 1
+    for hook in hooks[hooks.index(saving) + 1 :]:
+        hook.after_step()
+    trainer.iter = trainer.storage.iter = trainer.start_iter
