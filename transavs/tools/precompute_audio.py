@@ -18,6 +18,7 @@ from transavs.data import load_records
 from transavs.data.audio_files import read_wav_examples
 from transavs.engine.trained_model import check_device, load_trained_model
 from transavs.tools.command_line import (
+    CommandParser,
     check_output_files,
     command,
     read_cfg,
@@ -33,7 +34,7 @@ Sound = tuple[str, int]
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="precompute_audio.py",
         description=f"{__doc__} INPUT.AUDIO_EMBEDDINGS reads the file. What it holds already is "
         "kept, so that an interrupted run goes on, and further data sets can be added.",
