@@ -192,11 +192,15 @@ def read_cfg(config_file: str, opts: Sequence[str]) -> CfgNode:
     """
     try:
         cfg = setup_cfg(config_file, opts)
-    except (KeyError, AssertionError, UnicodeDecodeError, yaml.YAMLError) as error:
+        check_names(cfg)
+    except (KeyError, AssertionError, yaml.YAMLError) as error:
         # KeyError quotes its message; yacs asserts what it is given on the command line.
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         raise ValueError(f"configuration {config_file} with {list(opts)}: {text}") from error
-    check_names(cfg)
+    except ValueError as error:
+        if os.path.basename(config_file) in str(error):
+            raise
+        raise ValueError(f"configuration {config_file} with {list(opts)}: {error}") from error
     return cfg
 
 

@@ -25,6 +25,7 @@ from transavs.tools.command_line import (
     split_names,
     start_logging,
 )
+from transavs.utils.folder_lock import FileLock
 from transavs.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -79,21 +80,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError("no data sets: name --datasets, or DATASETS in the configuration")
     sounds = _sounds(names)
     encoder = _frozen_encoder(cfg, args.weights)
+    with FileLock(output):
+        _add(encoder, sounds, names, output, args.workers)
+    return 0
+
+
+def _add(
+    encoder: AudioEncoder,
+    sounds: dict[str, Sound],
+    names: Sequence[str],
+    output: str,
+    workers: int,
+) -> None:
+    """Adds to the file what it lacks."""
     held = _held(output, encoder.identity())
     missing = {name: sound for name, sound in sounds.items() if name not in held}
     logger.info("%d sounds of %s, %d to embed", len(sounds), ", ".join(names), len(missing))
     computed: dict[str, Tensor] = {}
     try:
-        _embed(encoder, missing, args.workers, computed)
+        _embed(encoder, missing, workers, computed)
     finally:
         # After Ctrl-C, too: the next run goes on from here.
         if computed:
             note = f"torch {torch.__version__} on {device_of(encoder).type}"
-            # Read anew: another run may have added to it meanwhile.
-            held = _held(output, encoder.identity())
             write_store(output, held | computed, encoder.identity(), note)
             logger.info("%d embeddings in %s", len(held | computed), output)
-    return 0
 
 
 def _configured_sets(cfg: CfgNode) -> list[str]:

@@ -1,0 +1,51 @@
+"""How much memory a pickle asks its reader for, found before it is read."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import pickletools
+from typing import BinaryIO
+
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+
+
+def check_pickle_memory(file: BinaryIO) -> None:
+    """Raises UnpicklingError where a pickle of few bytes would take its reader's memory.
+
+    The standard reader makes room for what a file announces: for the highest number of its memo,
+    up to 64 GiB, and for the longest of its strings. A number that no writer reached by counting,
+    or a string longer than the file, is a damaged file's or a malicious one's.
+
+    Args:
+        file: opened for reading bytes, and seekable; it is left where it was.
+
+    Raises:
+        ValueError: no pickle.
+    """
+    start = file.tell()
+    try:
+        for number, (operation, argument, _) in enumerate(pickletools.genops(_Bounded(file))):
+            if operation.name in _PUTS and int(argument) > number:
+                raise pickle.UnpicklingError(f"a place {argument} for one of {number} objects")
+    except OverflowError as error:
+        raise pickle.UnpicklingError("it ends too early") from error
+    finally:
+        file.seek(start)
+
+
+class _Bounded:
+    """A file that refuses to be asked for more bytes than it has left, before making room."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        here = file.tell()
+        self._end = file.seek(0, os.SEEK_END)
+        file.seek(here)
+        self.readline = file.readline
+        self.tell = file.tell
+
+    def read(self, count: int) -> bytes:
+        if count > self._end - self._file.tell():
+            raise OverflowError
+        return self._file.read(count)
