@@ -16,7 +16,7 @@ from mistakes import Case, cases, check, write
 DRAW = "--config-file s4_R50.yaml --ground-truth-only --output {}/out --dataset "
 MS3 = DRAW + "avsbench_ms3_test --count 1"
 S4 = DRAW + "avsbench_s4_train --count 0"
-AVSS = DRAW + "avsbench_avss_test --count 0"
+AVSS = DRAW.replace("s4_R50", "avss_R101") + "avsbench_avss_test --count 0"
 DEMO = DRAW + "demo_ms3_test"
 PICKLES = MS3 + " INPUT.AUDIO_SOURCE log_mel"
 
@@ -168,7 +168,7 @@ def test_pictures(case, folder, capsys):
         b"\x80\x02}r\xff\xff\xff\x7f.", "cannot unpickle .*fetch it again"),
     bad("a tensor that repeats one number", PICKLES, PICKLE,
         pickle.dumps(torch.zeros(1).expand(10_000, 1, 96, 64)), "fetch it again"),
-    Case("no pickle", "visualize", PICKLES, "kgw1OadfJWA.pkl", "INPUT.AUDIO_SOURCE|check the path"),
+    Case("no pickle", "visualize", PICKLES, "kgw1OadfJWA", "set it to .wav."),
 )  # fmt: skip
 def test_sounds(case, folder, capsys):
     check(case, folder, capsys)
