@@ -16,7 +16,7 @@ from mistakes import Case, cases, check, write
 DRAW = "--config-file s4_R50.yaml --ground-truth-only --output {}/out --dataset "
 MS3 = DRAW + "avsbench_ms3_test --count 1"
 S4 = DRAW + "avsbench_s4_train --count 0"
-AVSS = DRAW.replace("s4_R50", "avss_R101") + "avsbench_avss_test --count 0"
+AVSS = DRAW.replace("s4_R50", "avss_R101") + "avsbench_avss_test --clips v2/_8m_rszChvE_0_10000"
 DEMO = DRAW + "demo_ms3_test"
 PICKLES = MS3 + " INPUT.AUDIO_SOURCE log_mel"
 

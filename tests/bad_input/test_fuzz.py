@@ -54,6 +54,10 @@ def fuzzed(few: int) -> Callable[[Any], Any]:
     )
 
 
+class Hangs(BaseException):
+    """No reader catches it."""
+
+
 @contextmanager
 def little_memory_and_time() -> Iterator[None]:
     """Lets no more than 2 GiB be taken, and no more than 30 s of processor time."""
@@ -62,7 +66,7 @@ def little_memory_and_time() -> Iterator[None]:
     limit = pages * resource.getpagesize() + EXTRA_BYTES
 
     def hangs(*_: Any) -> None:
-        raise AssertionError(f"it takes more than {CPU_SECONDS} s")
+        raise Hangs(f"it takes more than {CPU_SECONDS} s")
 
     former = signal.signal(signal.SIGPROF, hangs)
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
@@ -83,7 +87,7 @@ def outcome(read: Callable[[], Any], path: Path) -> Any:
     except (ValueError, OSError) as error:
         cause: BaseException | None = error
         while cause is not None:
-            assert not isinstance(cause, MemoryError | AssertionError), error
+            assert not isinstance(cause, MemoryError), error
             cause = cause.__cause__
         assert path.name in str(error), error
         return None
@@ -228,9 +232,8 @@ def check_sound(folder: Path, content: bytes) -> None:
 
 
 def flac_of_many_samples() -> bytes:
-    """A header that announces 2^36 - 1 samples of 8 channels, 2 TB."""
+    """A header that announces 2^36 - 1 samples of 2 channels, half a terabyte."""
     content = bytearray(sounds()[4])
-    content[20] |= 0x0E
     content[21] |= 0x0F
     content[22:26] = b"\xff\xff\xff\xff"
     return bytes(content)
