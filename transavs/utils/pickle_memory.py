@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import pickletools
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 _PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 
@@ -25,8 +25,10 @@ def check_pickle_memory(file: BinaryIO) -> None:
     """
     start = file.tell()
     try:
-        for number, (operation, argument, _) in enumerate(pickletools.genops(_Bounded(file))):
-            if operation.name in _PUTS and int(argument) > number:
+        # It asks for no more of a file than these three.
+        bounded = cast(BinaryIO, _Bounded(file))
+        for number, (operation, argument, _) in enumerate(pickletools.genops(bounded)):
+            if operation.name in _PUTS and int(argument or 0) > number:
                 raise pickle.UnpicklingError(f"a place {argument} for one of {number} objects")
     except OverflowError as error:
         raise pickle.UnpicklingError("it ends too early") from error
