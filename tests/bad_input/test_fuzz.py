@@ -181,6 +181,7 @@ def check_pickle(folder: Path, content: bytes) -> None:
 @given(damaged(pickles()))
 @example(b"\x80\x02}r\xff\xff\xff\x7f.")  # a memo of 2^31 places
 @example(b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.")  # a string of 2^63 bytes
+@example(b"\x80\x04\x95\x02\x00\x00\x00\x00\x00\x00}.")  # a frame of as many
 def test_pickles_after_accidents(folder, content):
     check_pickle(folder, content)
 

@@ -26,6 +26,7 @@ def test_what_programs_write_passes_and_stays_where_it_was(protocol):
         (b"\x80\x02}p99999999\n.", "a place 99999999"),
         (b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"abc.", "ends too early"),
         (b"\x80\x02X" + struct.pack("<I", 2**31) + b"abc.", "ends too early"),
+        (b"\x80\x04\x95" + struct.pack("<Q", 0x7D << 56 | 2) + b"}.", "ends too early"),
         (b"\x80\x02}", "ends too early"),
     ],
 )

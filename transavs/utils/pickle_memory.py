@@ -14,8 +14,8 @@ def check_pickle_memory(file: BinaryIO) -> None:
     """Raises UnpicklingError where a pickle of few bytes would take its reader's memory.
 
     The standard reader makes room for what a file announces: for the highest number of its memo,
-    up to 64 GiB, and for the longest of its strings. A number that no writer reached by counting,
-    or a string longer than the file, is a damaged file's or a malicious one's.
+    up to 64 GiB, for the longest of its strings, and for its frames. A number that no writer
+    reached by counting, or a part longer than the file, is a damaged file's or a malicious one's.
 
     Args:
         file: opened for reading bytes, and seekable; it is left where it was.
@@ -25,9 +25,12 @@ def check_pickle_memory(file: BinaryIO) -> None:
     """
     start = file.tell()
     try:
-        # It asks for no more of a file than these three.
-        bounded = cast(BinaryIO, _Bounded(file))
-        for number, (operation, argument, _) in enumerate(pickletools.genops(bounded)):
+        bounded = _Bounded(file)
+        # It asks for no more of a file than that has.
+        operations = pickletools.genops(cast(BinaryIO, bounded))
+        for number, (operation, argument, _) in enumerate(operations):
+            if operation.name == "FRAME" and int(argument or 0) > bounded.left():
+                raise OverflowError
             if operation.name in _PUTS and int(argument or 0) > number:
                 raise pickle.UnpicklingError(f"a place {argument} for one of {number} objects")
     except OverflowError as error:
@@ -47,7 +50,11 @@ class _Bounded:
         self.readline = file.readline
         self.tell = file.tell
 
+    def left(self) -> int:
+        """Bytes up to the end."""
+        return self._end - self._file.tell()
+
     def read(self, count: int) -> bytes:
-        if count > self._end - self._file.tell():
+        if count > self.left():
             raise OverflowError
         return self._file.read(count)
