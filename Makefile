@@ -31,13 +31,14 @@ define install
 $(PIP_INSTALL) $(1) || { echo "pip failed; trying once more" >&2; sleep 5; $(PIP_INSTALL) $(1); }
 endef
 
-.PHONY: help venv demo listen test lint format clean
+.PHONY: help venv demo listen test fuzz lint format clean
 
 help:
 	@echo "make venv    install the pinned environment into $(VENV) (about 6 GB)"
 	@echo "make demo    compose the demo data, train on it, evaluate, write $(DEMO_OUTPUT)/index.html"
 	@echo "make listen  evaluate the small model that comes along, under true and false sounds"
 	@echo "make test    run the test suite with line coverage"
+	@echo "make fuzz    try FUZZ_EXAMPLES damaged files on each reader, at low priority"
 	@echo "make lint    check style, format and types"
 	@echo "make format  sort imports and reformat"
 	@echo "make clean   remove what builds and tests leave (not $(VENV), data or output)"
@@ -98,6 +99,12 @@ listen: $(INSTALLED)
 test: $(INSTALLED)
 	$(TEST_ENVIRONMENT) $(VENV_PYTHON) -m pytest --numprocesses $(TEST_PROCESSES) \
 	  --cov=transavs --cov-report=term --cov-fail-under=85 --durations=15
+
+FUZZ_EXAMPLES ?= 3000
+
+fuzz: $(INSTALLED)
+	$(TEST_ENVIRONMENT) TRANSAVS_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) nice -n 19 $(VENV_PYTHON) -m pytest \
+	  tests/bad_input/test_fuzz.py --hypothesis-show-statistics
 
 lint: $(INSTALLED)
 	$(VENV_PYTHON) -m ruff check

@@ -114,6 +114,7 @@ EXTRAS_REQUIRE = {
     ],
     "dev": [
         "build",
+        "hypothesis>=6.100",
         "mypy>=1.8",
         "pytest>=7.4",
         "pytest-cov>=4.1",
@@ -152,6 +153,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
+    py_modules=["transavs_commands"],
     packages=find_packages(include=["transavs", "transavs.*"]),
     package_data={"transavs": ["py.typed", "weights/*.safetensors", "engine/zoo/published.yaml"]},
     cmdclass={"build_py": BuildWithConfigs},
@@ -159,7 +161,7 @@ setup(
     extras_require=EXTRAS_REQUIRE,
     entry_points={
         "console_scripts": [
-            f"{command} = transavs.tools.{module}:main" for command, module in COMMANDS.items()
+            f"{command} = transavs_commands:{module}" for command, module in COMMANDS.items()
         ]
     },
     classifiers=[

@@ -1,6 +1,8 @@
 """Check data sets in AVSBench's layout; see transavs/tools/check_avsbench.py."""
 
-from transavs.tools.check_avsbench import main
-
 if __name__ == "__main__":
+    try:
+        from transavs.tools.check_avsbench import main
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     raise SystemExit(main())

@@ -15,6 +15,9 @@ from packaging.utils import canonicalize_name
 from transavs.tools import install_detectron2
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT))
+
+import transavs_commands  # noqa: E402
 
 
 def setup_constants() -> dict:
@@ -49,6 +52,25 @@ def pinned_versions() -> dict[str, str]:
 def test_every_command_has_a_main(command):
     module = importlib.import_module(f"transavs.tools.{SETUP['COMMANDS'][command]}")
     assert callable(module.main)
+
+
+def test_commands_of_pip_run_their_main(monkeypatch, capsys):
+    (script,) = [line for line in (ROOT / "setup.py").read_text("utf-8").splitlines()
+                 if "transavs_commands:{module}" in line]  # fmt: skip
+    assert "{command} = " in script
+    monkeypatch.setattr(sys, "argv", ["transavs-check-avsbench", "/no/such/folder"])
+    assert transavs_commands.check_avsbench() == 2
+    assert "ROOT must be a folder, got '/no/such/folder'" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_a_command_is_imported(monkeypatch, capsys):
+    def interrupted(name):
+        assert name == "transavs.tools.train_net"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    assert transavs_commands.train_net() == 130
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Check and convert published weights; see transavs/tools/convert_checkpoint.py."""
 
-from transavs.tools.convert_checkpoint import main
-
 if __name__ == "__main__":
+    try:
+        from transavs.tools.convert_checkpoint import main
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     raise SystemExit(main())

@@ -1,6 +1,8 @@
 """Serve a page on which films can be tried; see transavs/tools/webdemo.py."""
 
-from transavs.tools.webdemo import main
-
 if __name__ == "__main__":
+    try:
+        from transavs.tools.webdemo import main
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     raise SystemExit(main())

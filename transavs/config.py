@@ -13,6 +13,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from transavs.config_checks import check_cfg
 from transavs.utils.package_files import find_config
+from transavs.utils.plain_yaml import check_config_file
 
 
 def add_transavs_config(cfg: CfgNode) -> None:
@@ -36,16 +37,17 @@ def setup_cfg(config_file: str, opts: Sequence[str | int | float] = ()) -> CfgNo
     Raises:
         FileNotFoundError: no such file.
         KeyError: a key that no code reads.
-        ValueError: a value of the wrong type, or keys that contradict each other.
+        ValueError: no plain YAML, a value of the wrong type, or keys that contradict each other.
 
     YAML tags that run code are refused.
     """
     cfg = get_cfg()
     add_transavs_config(cfg)
     path = find_config(config_file)
+    check_config_file(path)
     try:
         cfg.merge_from_file(path, allow_unsafe=False)
-    except (AttributeError, TypeError) as error:  # yacs takes a mapping for granted
+    except (AttributeError, TypeError) as error:  # yacs takes much for granted
         raise ValueError(
             f"{path}: expected YAML of keys and values such as 'SOLVER: {{MAX_ITER: 100}}', got "
             f"something else ({error})"

@@ -1,11 +1,15 @@
 """Mistakes end with a line and a code, wherever they were found."""
 
 import os
+import runpy
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from torch.multiprocessing import ProcessRaisedException
 
-from transavs.tools.command_line import check_output_folder, command, own_message
+from transavs.tools.command_line import check_output_folder, command, user_message
 
 WORKER = (
     "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
@@ -32,15 +36,91 @@ def test_a_mistake_is_one_line_and_code_2(error: Exception, message: str, capsys
     assert message in told and "Traceback" not in told
 
 
-def test_an_error_of_ours_stays() -> None:
-    ours = "Traceback (most recent call last):\nValueError: bad\n\nKeyError: 'masks'\n"
-    assert own_message(ValueError(ours)) == ours
+def failing(error: BaseException):
+    """A command of the name ``failing`` that only raises."""
 
     def main(argv=None) -> int:
-        raise ProcessRaisedException(ours, 0, 1)
+        assert "--debug" not in argv
+        raise error
 
-    with pytest.raises(ProcessRaisedException):
-        command(main)([])
+    main.__module__ = "tools.failing"
+    return command(main)
+
+
+def test_debug_shows_where_a_mistake_was_found(capsys) -> None:
+    assert failing(ValueError("wrong\n  word"))(["KEY", "1", "--debug"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback") and "raise error" in told
+    assert told.endswith("\nfailing: error: wrong word\n")
+
+
+OURS = "Traceback (most recent call last):\nValueError: bad\n\nKeyError: 'masks'\n"
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("masks"), ProcessRaisedException(OURS, 0, 1), ValueError(OURS)]
+)
+def test_a_mistake_of_ours_is_code_1_and_keeps_its_traceback(
+    error: Exception, capsys, tmp_path, monkeypatch
+) -> None:
+    assert user_message(error) is None
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert failing(error)([]) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"failing: unexpected {type(error).__name__}: " in told and "'masks'" in told
+    (kept,) = tmp_path.iterdir()
+    assert str(kept) in told
+    assert "raise error" in kept.read_text() and "'masks'" in kept.read_text()
+    assert failing(error)(["--debug"]) == 1
+    assert "raise error" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_the_traceback_is_shown_where_it_cannot_be_kept(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert failing(KeyError("masks"))([]) == 1
+    assert "raise error" in capsys.readouterr().err
+
+
+def test_ctrl_c_and_an_exit_of_its_own(capsys) -> None:
+    assert failing(KeyboardInterrupt())([]) == 130
+    assert capsys.readouterr().err == "failing: interrupted\n"
+    with pytest.raises(SystemExit):
+        failing(SystemExit(3))([])
+
+
+COMMANDS = sorted(
+    path
+    for folder in ("tools", "datasets")
+    for path in (Path(__file__).resolve().parents[2] / folder).glob("*.py")
+)
+
+
+@pytest.mark.parametrize("script", COMMANDS, ids=lambda path: path.stem)
+def test_every_command_knows_debug(script: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", [script.name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert ended.value.code == 0
+    assert "--debug" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", COMMANDS, ids=lambda path: path.stem)
+def test_ctrl_c_while_it_is_imported(script: Path, capsys, monkeypatch) -> None:
+    class Interrupted:
+        """Ctrl-C amid the import of a command."""
+
+        def find_spec(self, name, path=None, target=None):
+            if name == f"transavs.tools.{script.stem}":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, f"transavs.tools.{script.stem}", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_output_folder_is_made(tmp_path) -> None:

@@ -149,7 +149,7 @@ def test_interrupted_run_keeps_what_is_done(small, monkeypatch):
     assert len(EmbeddingStore(store).entries()) == 2
 
 
-def test_two_runs_at_once_lose_nothing(small, monkeypatch):
+def test_a_file_has_one_writer_at_a_time(small, monkeypatch, capsys):
     _, _, store, trained = small
     store.unlink()
     import transavs.tools.precompute_audio as tool
@@ -158,11 +158,14 @@ def test_two_runs_at_once_lose_nothing(small, monkeypatch):
 
     def meanwhile(*call):
         monkeypatch.setattr(tool, "read_wav_examples", read)
-        assert precompute(*arguments, "--datasets", "demo_ms3_val", options=SETS) == 0
+        assert precompute(*arguments, "--datasets", "demo_ms3_val", options=SETS) == 2
+        assert f"another command is writing {store}: wait" in capsys.readouterr().err
         return read(*call)
 
     monkeypatch.setattr(tool, "read_wav_examples", meanwhile)
     assert precompute(*arguments, options=SETS) == 0
+    assert not list(store.parent.glob(".*.lock"))
+    assert precompute(*arguments, "--datasets", "demo_ms3_val", options=SETS) == 0
     assert len(EmbeddingStore(store).entries()) == 4
 
 

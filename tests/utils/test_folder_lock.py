@@ -1,5 +1,6 @@
 """A folder is locked as long as its holder, or a process that it started, is alive."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from transavs.utils.folder_lock import FolderLock
+from transavs.utils.folder_lock import FileLock, FolderLock
 
 
 def test_one_holder_at_a_time(tmp_path: Path) -> None:
@@ -37,3 +38,34 @@ def test_a_process_left_behind_holds_it(tmp_path: Path) -> None:
         child.communicate(b"\n")
     with FolderLock(tmp_path):
         pass
+
+
+def test_a_file_has_one_holder_and_keeps_no_lock(tmp_path):
+    path = tmp_path / "store.safetensors"
+    with FileLock(path):
+        with pytest.raises(ValueError, match=f"another command is writing {path}: wait"):
+            with FileLock(path):
+                pass
+        with FileLock(tmp_path / "another"):
+            pass
+        assert [file.name for file in tmp_path.iterdir()] == [".store.safetensors.lock"]
+    assert not list(tmp_path.iterdir())
+    with FileLock(path):
+        pass
+
+
+def test_a_lock_that_goes_away_while_it_is_waited_for(tmp_path, monkeypatch):
+    """The holder removes the file between our opening it and our locking it."""
+    path = tmp_path / "store"
+    lock, own = fcntl.flock, tmp_path / ".store.lock"
+
+    def late(descriptor, how):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        own.unlink()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with FileLock(path):
+        assert own.exists()
+        with pytest.raises(ValueError, match="another command"), FileLock(path):
+            pass

@@ -16,6 +16,10 @@ from transavs.audio.waveform import SAMPLE_RATE_HZ, as_waveform, resample_wavefo
 INT16_SCALE = 32768
 # Programs that write to a pipe cannot know the length and declare about 2 or 4 GiB instead.
 UNKNOWN_LENGTH_BYTES = 0x7FFF_0000
+# Read at once, and at most: six hours at 48 kHz. Some headers announce what no memory holds, and a
+# few bytes of FLAC can be hours of silence.
+_BLOCK_SAMPLES = 1 << 20
+_MOST_FRAMES = 1 << 30
 
 
 def load_waveform(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RATE_HZ) -> Tensor:
@@ -44,20 +48,32 @@ def load_waveform(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RAT
         raise ValueError(f"expected a sound file, but {path} is not a file")
     _check_declared_length(path)
     try:
-        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, TypeError) as error:
+        samples, sample_rate = _read_mono(path)
+    except (soundfile.SoundFileError, TypeError, RuntimeError) as error:
         raise ValueError(
             f"cannot read {path} as sound ({error}): expected a wav file; "
             "convert it, for example with `ffmpeg -i IN -ar 16000 OUT.wav`"
         ) from error
     if len(samples) == 0:
         raise ValueError(f"{path} holds no samples: fetch or export the recording again")
-    mono = torch.from_numpy(samples.mean(axis=1, dtype=np.float64).astype(np.float32))
-    mono = as_waveform(mono, source=str(path))
+    mono = as_waveform(torch.from_numpy(samples), source=str(path))
     try:
         return resample_waveform(mono, sample_rate, sample_rate_hz).contiguous()
     except ValueError as error:
         raise ValueError(f"cannot resample {path}: {error}") from error
+
+
+def _read_mono(path: Path) -> tuple[np.ndarray, int]:
+    """Returns the mean of the channels float32 ``[L]``, L >= 0, and the rate in Hz."""
+    with soundfile.SoundFile(path) as file:
+        blocks, frames = [np.zeros(0, np.float32)], 0
+        size = max(1, _BLOCK_SAMPLES // file.channels)
+        while len(block := file.read(size, dtype="float32", always_2d=True)):
+            blocks.append(block.mean(axis=1, dtype=np.float64).astype(np.float32))
+            frames += len(block)
+            if frames > _MOST_FRAMES:
+                raise ValueError(f"{path} holds more than {_MOST_FRAMES} samples: cut it")
+        return np.concatenate(blocks), file.samplerate
 
 
 def save_waveform(

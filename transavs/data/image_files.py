@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -85,14 +85,11 @@ def read_picture_size(path: str) -> tuple[int, int]:
     """
     if path.lower().endswith(".png"):
         return read_png_size(path)
-    try:
-        with open(path, "rb") as file:
-            start = file.read(len(_PNG_SIGNATURE))
-            length = file.seek(0, os.SEEK_END)
-            file.seek(max(0, length - _JPEG_TAIL_BYTES))
-            tail = file.read()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
+    with _open(path) as file:
+        start = file.read(len(_PNG_SIGNATURE))
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - _JPEG_TAIL_BYTES))
+        tail = file.read()
     if start == _PNG_SIGNATURE:  # which training reads whatever it is called
         return read_png_size(path)
     if not start.startswith(_JPEG_SIGNATURE):
@@ -114,14 +111,11 @@ def read_png_size(path: str) -> tuple[int, int]:
         FileNotFoundError: no such file.
         ValueError: the file is empty, truncated or no PNG.
     """
-    try:
-        with open(path, "rb") as file:
-            header = file.read(24)
-            length = file.seek(0, os.SEEK_END)
-            file.seek(max(0, length - _PNG_TAIL_BYTES))
-            tail = file.read()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
+    with _open(path) as file:
+        header = file.read(24)
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - _PNG_TAIL_BYTES))
+        tail = file.read()
     if len(header) < 24 or not header.startswith(_PNG_SIGNATURE):
         raise ValueError(f"{path} is no PNG ({length} bytes); {_REMEDY}")
     if _PNG_END not in tail:
@@ -147,11 +141,8 @@ def read_whole_file(path: str) -> bytes:
         FileNotFoundError: no such file.
         ValueError: the file is empty, or a PNG or JPEG without its end.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
+    with _open(path) as file:
+        data = file.read()
     # OpenCV returns the upper half of a truncated JPEG, and some versions that of a truncated PNG,
     # hence the look at the end.
     truncated = (data.startswith(_PNG_SIGNATURE) and _PNG_END not in data[-_PNG_TAIL_BYTES:]) or (
@@ -161,6 +152,15 @@ def read_whole_file(path: str) -> bytes:
         state = "truncated" if truncated else "empty"
         raise ValueError(f"{path} is {state} ({len(data)} bytes); {_REMEDY}")
     return data
+
+
+def _open(path: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
+    except OSError as error:
+        raise OSError(f"{path} cannot be read as a picture ({error.strerror}); {_REMEDY}") from None
 
 
 def _decode(path: str, flags: int) -> Image:

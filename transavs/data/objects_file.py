@@ -54,7 +54,7 @@ class ObjectsFile:
                     for item in clip["objects"]
                     if any(item["sounding"])
                 }
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise ValueError(
                     f"{path}: expected {{clip: {{'objects': [{{'id', 'class', 'sounding'}}]}}}}, "
                     f"got {type(error).__name__}: {error}"

@@ -39,7 +39,7 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     with open(path, encoding="utf-8") as file:
         try:
             results = json.load(file)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is no JSON ({error}); delete it or choose another") from error
     if not isinstance(results, dict) or not all(isinstance(v, dict) for v in results.values()):
         raise ValueError(f"{path} holds no results of an evaluation; choose another file")

@@ -23,6 +23,7 @@ from transavs.engine.grid import (
 )
 from transavs.tools.command_line import (
     INTERRUPTED,
+    CommandParser,
     check_output_folder,
     command,
     split_names,
@@ -37,7 +38,7 @@ FAILED = 1
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="ablation.py",
         description=f"{__doc__} Trainings that are finished are skipped and interrupted ones go "
         "on, so the same command continues after Ctrl-C. The report is written after each "

@@ -32,6 +32,7 @@ from transavs.engine.benchmark import (
 )
 from transavs.engine.trained_model import check_device, load_trained_model
 from transavs.tools.command_line import (
+    CommandParser,
     check_output_folder,
     command,
     read_cfg,
@@ -50,7 +51,7 @@ _SEED = 0
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="benchmark.py",
         description=f"{__doc__} The limit, the image backbone and the audio encoder of the same "
         "model, is measured in turn with it. Without --weights they are random and nothing is "

@@ -7,7 +7,6 @@ there was nothing to check.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -33,13 +32,16 @@ from transavs.data.image_files import (
     read_mask,
     read_picture_size,
 )
+from transavs.tools.command_line import CommandParser, command
 from transavs.utils.progress import progress_bar
 
-ALL_WELL, PROBLEMS, NOTHING_CHECKED = 0, 1, 2
+ALL_WELL, PROBLEMS = 0, 1
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    """Prints what there is and what is wrong; returns the exit code."""
+    parser = CommandParser(
         prog="check_avsbench",
         description="Checks the AVSBench and demo subsets under ROOT against their csv and the "
         "published counts, and lists every missing or broken file.",
@@ -53,21 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     root = os.path.expanduser(arguments.root)
     if not os.path.isdir(root):
-        print(f"error: ROOT must be a folder, got {root!r}", file=sys.stderr)
-        return NOTHING_CHECKED
+        raise ValueError(f"ROOT must be a folder, got {root!r}: see datasets/README.md")
     known = [spec for specs in REGISTERED_SUBSETS.values() for spec in specs]
     here = os.path.normpath(os.path.abspath(root))
     inner_folders = {name for spec in known for name in (spec.folder, spec.root_folder)}
     if os.path.basename(here) in inner_folders:
-        print(f"error: ROOT is the folder above, {os.path.dirname(here)}", file=sys.stderr)
-        return NOTHING_CHECKED
+        raise ValueError(f"ROOT is the folder above, {os.path.dirname(here)}: name that")
     found = [spec for spec in known if os.path.isdir(subset_folder(spec, root))]
     if not found:
         expected = ", ".join(
             dict.fromkeys(os.path.join(spec.root_folder, spec.folder) for spec in known)
         )
-        print(f"error: no subset under {root}: expected one of {expected}", file=sys.stderr)
-        return NOTHING_CHECKED
+        raise ValueError(f"no subset under {root}: expected one of {expected}")
     absent = _absent_forms(found, root)
     for spec in absent:
         print(f"{spec.title}: no such masks; not checked")

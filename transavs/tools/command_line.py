@@ -2,75 +2,144 @@
 
 from __future__ import annotations
 
+import argparse
+import builtins
 import functools
 import logging
 import os
 import re
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 from torch.multiprocessing import ProcessRaisedException
 
+from transavs.audio import AUDIO_ENCODER_REGISTRY
 from transavs.config import setup_cfg
+from transavs.modeling import PIXEL_DECODER_REGISTRY
 from transavs.utils.whole_files import write_text
 
 __all__ = [
     "INTERRUPTED",
+    "OUR_ERROR",
     "USER_ERROR",
+    "CommandParser",
+    "add_debug_option",
+    "check_names",
     "check_output_files",
     "check_output_folder",
     "command",
-    "own_message",
     "read_cfg",
     "split_names",
     "start_logging",
+    "user_message",
     "write_text",
 ]
 
 Main = Callable[..., int]
 
+OUR_ERROR = 1
 USER_ERROR = 2
 INTERRUPTED = 130
+
+# With the abbreviations that argparse would take.
+_DEBUG_WORDS = frozenset({"--deb", "--debu", "--debug"})
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser with the option that all commands have."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        add_debug_option(self)
+
+
+def add_debug_option(parser: argparse.ArgumentParser) -> None:
+    """Lets ``--help`` tell of ``--debug``; :func:`command` is who reads it."""
+    parser.add_argument("--debug", action="store_true", help="show where in the code an error rose")
 
 
 def command(main: Main) -> Main:
     """Makes a ``main(argv=None)`` end with a line and a code, not a traceback.
 
     ValueError and OSError are the answers to a user's mistake: their message goes to stderr and the
-    exit code is 2, also where a process that we started raised them. Anything else is a mistake of
-    ours and stays as it is.
+    exit code is 2, also where a process that we started raised them. Anything else is, as a rule, a
+    mistake of ours: a line names the file that keeps the traceback, and the exit code is 1.
+
+    With ``--debug``, which stands anywhere among the words and never reaches ``main``, tracebacks
+    are shown as well.
     """
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         name = main.__module__.rsplit(".", 1)[-1]
+        words = list(sys.argv[1:] if argv is None else argv)
+        debug = not _DEBUG_WORDS.isdisjoint(words)
         try:
-            return main(argv)
-        except (ValueError, OSError) as error:
-            print(f"{name}: error: {own_message(error)}", file=sys.stderr)
-            return USER_ERROR
-        except ProcessRaisedException as error:
-            if own_message(error) == str(error):
-                raise
-            print(f"{name}: error: {own_message(error)}", file=sys.stderr)
-            return USER_ERROR
+            return main([word for word in words if word not in _DEBUG_WORDS])
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            mistake = user_message(error)
+            if mistake is not None:
+                print(f"{name}: error: {mistake}", file=sys.stderr)
+                return USER_ERROR
+            kept = "shown above" if debug else _keep_traceback(name)
+            print(
+                f"{name}: unexpected {type(error).__name__}: {_last_line(error)} (no mistake of "
+                f"yours that we foresaw: please report it with the traceback, {kept})",
+                file=sys.stderr,
+            )
+            return OUR_ERROR
         except KeyboardInterrupt:
+            if debug:
+                traceback.print_exc()
             print(f"{name}: interrupted", file=sys.stderr)
             return INTERRUPTED
 
     return wrapped
 
 
-def own_message(error: Exception) -> str:
-    """Returns an error's message without the traceback that came from another process with it."""
+def user_message(error: BaseException) -> str | None:
+    """Returns the line to tell of a user's mistake; None if the error is a mistake of ours.
+
+    The traceback that comes with an error out of another process is left out.
+    """
+    if not isinstance(error, ValueError | OSError | ProcessRaisedException):
+        return None
     text = str(error)
-    if "Traceback" not in text:
-        return text
-    found = re.findall(r"^(?:\w*ValueError|\w*Error): (.+)", text, flags=re.MULTILINE)
-    known = re.findall(r"^(?:ValueError|FileNotFoundError|OSError): (.+)", text, flags=re.MULTILINE)
-    return known[-1] if known and found[-1] == known[-1] else text
+    if isinstance(error, ProcessRaisedException) or "Traceback" in text:
+        found = re.findall(r"^([\w.]*(?:Error|Exception|Interrupt)): (.+)", text, re.MULTILINE)
+        kind, text = found[-1] if found else ("", text)
+        if not issubclass(getattr(builtins, kind, Exception), ValueError | OSError):
+            return None
+    text = re.sub(r"\s*\n\s*", " ", text.strip()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        # The system's own words name no way out.
+        text += "; check the path, whether you may use it, and whether its disk has room"
+    return text
+
+
+def _keep_traceback(name: str) -> str:
+    """Writes the traceback of the error that is being handled, and returns where it is."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix=f"{name}-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
+        ) as file:
+            traceback.print_exc(file=file)
+    except OSError:
+        traceback.print_exc()
+        return "shown above"
+    return f"which --debug shows and {file.name} holds"
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[-1]
 
 
 def check_output_folder(folder: str) -> None:
@@ -118,14 +187,35 @@ def read_cfg(config_file: str, opts: Sequence[str]) -> CfgNode:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an unknown key, a value of the wrong type, or a file that is no plain YAML.
+        ValueError: an unknown key, a value of the wrong type, a name that nothing has, or a file
+            that is no plain YAML.
     """
     try:
-        return setup_cfg(config_file, opts)
-    except (KeyError, AssertionError, UnicodeDecodeError, yaml.YAMLError) as error:
+        cfg = setup_cfg(config_file, opts)
+        check_names(cfg)
+    except (KeyError, AssertionError, yaml.YAMLError) as error:
         # KeyError quotes its message; yacs asserts what it is given on the command line.
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         raise ValueError(f"configuration {config_file} with {list(opts)}: {text}") from error
+    except ValueError as error:
+        if os.path.basename(config_file) in str(error):
+            raise
+        raise ValueError(f"configuration {config_file} with {list(opts)}: {error}") from error
+    return cfg
+
+
+def check_names(cfg: CfgNode) -> None:
+    """Raises ValueError for a network or a part of one that is registered under no such name."""
+    registries = {
+        "MODEL.META_ARCHITECTURE": (cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
+        "MODEL.BACKBONE.NAME": (cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY),
+        "MODEL.PIXEL_DECODER.NAME": (cfg.MODEL.PIXEL_DECODER.NAME, PIXEL_DECODER_REGISTRY),
+        "MODEL.AUDIO.NAME": (cfg.MODEL.AUDIO.NAME, AUDIO_ENCODER_REGISTRY),
+    }
+    for key, (name, registry) in registries.items():
+        if name not in registry:
+            known = ", ".join(sorted(known for known, _ in registry))
+            raise ValueError(f"{key} must be one of {known}, got {name!r}")
 
 
 def split_names(text: str) -> list[str]:

@@ -22,6 +22,7 @@ from transavs.engine.starting_weights import (
     recognise,
 )
 from transavs.tools.command_line import (
+    CommandParser,
     check_output_files,
     command,
     read_cfg,
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(prog="convert_checkpoint.py", description=__doc__)
+    parser = CommandParser(prog="convert_checkpoint.py", description=__doc__)
     parser.add_argument("--weights", metavar="FILE", help="published weights")
     parser.add_argument("--list", action="store_true", help="print the known formats")
     parser.add_argument(

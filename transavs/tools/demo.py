@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transavs.tools.command_line import INTERRUPTED, command, start_logging
+from transavs.tools.command_line import INTERRUPTED, CommandParser, command, start_logging
 from transavs.utils.progress import progress_bar
 from transavs.utils.signal_counter import SignalCounter
 
@@ -33,7 +33,7 @@ def _path(text: str) -> Path:
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="demo.py",
         description="Writes a film in which what sounds is marked. Without --config-file and "
         "--weights a small model is used that comes with the package; it knows few classes.",

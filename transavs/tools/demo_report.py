@@ -18,7 +18,7 @@ from transavs.engine.trained_model import load_trained_model
 from transavs.evaluation import read_results
 from transavs.tools import report_page
 from transavs.tools.clip_story import StoryTeller, choose_clips
-from transavs.tools.command_line import command, read_cfg, start_logging, write_text
+from transavs.tools.command_line import CommandParser, command, read_cfg, start_logging, write_text
 from transavs.tools.visualize import check_cell_width, file_stem, save_picture
 from transavs.utils.progress import progress_bar
 from transavs.visualization import draw_run_curves, draw_score_histogram, read_metrics
@@ -33,7 +33,7 @@ _SUFFIXES = (".png", ".svg", ".wav")
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(prog="demo_report.py", description=__doc__)
+    parser = CommandParser(prog="demo_report.py", description=__doc__)
     parser.add_argument(
         "--results", required=True, metavar="FILE", help="JSON file that eval_robustness.py wrote"
     )

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-from transavs.tools.command_line import command
+from transavs.tools.command_line import CommandParser, command
 from transavs.visualization import PREDICTION_COLOR
 from transavs.visualization.overlay import Image
 
@@ -37,7 +37,7 @@ _Point = tuple[float, float]
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(prog="draw_figure.py", description=__doc__)
+    parser = CommandParser(prog="draw_figure.py", description=__doc__)
     parser.add_argument(
         "--output",
         type=Path,

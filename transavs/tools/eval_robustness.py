@@ -18,6 +18,7 @@ from transavs.engine.trained_model import load_trained_model
 from transavs.evaluation import format_table, read_results, reference_scores, write_results
 from transavs.evaluation.results_file import BY_CLASS, REFERENCES, Results
 from transavs.tools.command_line import (
+    CommandParser,
     check_output_folder,
     command,
     read_cfg,
@@ -35,7 +36,7 @@ _TAKEN_NAMES = ("nothing", "every_object", "nothing_nonempty", "every_object_non
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="eval_robustness.py",
         description=f"{__doc__} A model that listens marks nothing in silence and noise, and loses "
         "its score with a sound of something else; G-mIoU and G-F, those of AVSBench-Robust, put "

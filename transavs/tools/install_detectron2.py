@@ -18,6 +18,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,7 +110,8 @@ def install() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.parse_args(argv)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    arguments = parser.parse_args(argv)
     found, error = find_detectron2()
     if found is None and not error:
         if importlib.util.find_spec("torch") is None:
@@ -119,8 +121,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             install()
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as failure:
+            if arguments.debug:
+                traceback.print_exc()
             print(f"the installation failed: {failure}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print("interrupted; the same command starts again", file=sys.stderr)
+            return 130
         found, error = find_detectron2()
         error = error or ("" if found else "it cannot be found after its installation")
     if error:

@@ -20,7 +20,7 @@ from transavs.engine.zoo import (
     read_entry_file,
     read_published,
 )
-from transavs.tools.command_line import command, start_logging, write_text
+from transavs.tools.command_line import CommandParser, command, start_logging, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ OUTDATED = 1
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="make_model_zoo.py",
         description=f"{__doc__} Without --runs the parts are written anew from the files that are "
         "there. What stands outside of the page's markers is left alone.",

@@ -18,12 +18,14 @@ from transavs.data import load_records
 from transavs.data.audio_files import read_wav_examples
 from transavs.engine.trained_model import check_device, load_trained_model
 from transavs.tools.command_line import (
+    CommandParser,
     check_output_files,
     command,
     read_cfg,
     split_names,
     start_logging,
 )
+from transavs.utils.folder_lock import FileLock
 from transavs.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ Sound = tuple[str, int]
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="precompute_audio.py",
         description=f"{__doc__} INPUT.AUDIO_EMBEDDINGS reads the file. What it holds already is "
         "kept, so that an interrupted run goes on, and further data sets can be added.",
@@ -78,21 +80,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError("no data sets: name --datasets, or DATASETS in the configuration")
     sounds = _sounds(names)
     encoder = _frozen_encoder(cfg, args.weights)
+    with FileLock(output):
+        _add(encoder, sounds, names, output, args.workers)
+    return 0
+
+
+def _add(
+    encoder: AudioEncoder,
+    sounds: dict[str, Sound],
+    names: Sequence[str],
+    output: str,
+    workers: int,
+) -> None:
+    """Adds to the file what it lacks."""
     held = _held(output, encoder.identity())
     missing = {name: sound for name, sound in sounds.items() if name not in held}
     logger.info("%d sounds of %s, %d to embed", len(sounds), ", ".join(names), len(missing))
     computed: dict[str, Tensor] = {}
     try:
-        _embed(encoder, missing, args.workers, computed)
+        _embed(encoder, missing, workers, computed)
     finally:
         # After Ctrl-C, too: the next run goes on from here.
         if computed:
             note = f"torch {torch.__version__} on {device_of(encoder).type}"
-            # Read anew: another run may have added to it meanwhile.
-            held = _held(output, encoder.identity())
             write_store(output, held | computed, encoder.identity(), note)
             logger.info("%d embeddings in %s", len(held | computed), output)
-    return 0
 
 
 def _configured_sets(cfg: CfgNode) -> list[str]:

@@ -24,31 +24,36 @@ from transavs.data.demo import (
     scaled_counts,
 )
 from transavs.data.demo.catalogue import SoundingClass
+from transavs.tools.command_line import CommandParser, command
 
 logger = logging.getLogger(__name__)
+
+UNAVAILABLE = 1
 
 CACHE_FOLDER = "transavs_demo_assets"
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compose the set; returns the exit code."""
+    """Composes the set; returns the exit code: 0, 1 where it cannot be made here, 2 for a mistake
+    of the user's, 130 after Ctrl-C."""
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
         root = _prepare(arguments)
-    except (AssetsUnavailable, RuntimeError, ValueError, OSError) as error:
+    except RuntimeError as error:  # packages that cannot be had, or that do not hold what they did
         logger.error("%s", error)
-        return 1
+        return UNAVAILABLE
     except KeyboardInterrupt:
-        logger.error("Interrupted; the same command goes on where this one stopped")
-        return 130
+        logger.error("The same command goes on where this one stopped")
+        raise
     print(root)
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="prepare_demo.py",
         description="Compose the demo data set: short clips with exact masks, in AVSBench's layout "
         f"below ROOT/{SET_FOLDER}. Photographs and recordings come from three Debian packages "

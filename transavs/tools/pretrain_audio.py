@@ -21,13 +21,19 @@ from transavs.engine.audio_pretraining import (
     pretrain_encoder,
     read_labelled_examples,
 )
-from transavs.tools.command_line import check_output_folder, command, read_cfg, start_logging
+from transavs.tools.command_line import (
+    CommandParser,
+    check_output_folder,
+    command,
+    read_cfg,
+    start_logging,
+)
 
 logger = logging.getLogger("transavs.tools.pretrain_audio")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pretrain_audio", description=__doc__)
+    parser = CommandParser(prog="pretrain_audio", description=__doc__)
     parser.add_argument("--config-file", required=True, help="its MODEL.AUDIO.NAME is trained")
     parser.add_argument("--train", nargs="+", default=["demo_s4_train", "demo_ms3_train"])
     parser.add_argument("--val", nargs="+", default=["demo_s4_val", "demo_ms3_val"])

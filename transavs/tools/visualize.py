@@ -16,7 +16,7 @@ from PIL import Image
 from transavs.data import CONDITIONS, AVSDatasetMapper, load_records, with_condition
 from transavs.data.avsbench import Record
 from transavs.engine.trained_model import ask, load_trained_model
-from transavs.tools.command_line import command, read_cfg, split_names, start_logging
+from transavs.tools.command_line import CommandParser, command, read_cfg, split_names, start_logging
 from transavs.utils.progress import progress_bar
 from transavs.visualization import draw_clip, draw_under_sounds
 
@@ -28,7 +28,7 @@ _EVERY_SOUND = "all"
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="visualize.py",
         description=f"{__doc__} Rows are frames, ground truth, prediction and scores; columns are "
         "seconds, and below each frame stands the log-mel example of its second.",

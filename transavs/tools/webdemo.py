@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transavs.tools.command_line import command, start_logging
+from transavs.tools.command_line import CommandParser, command, start_logging
 
 if TYPE_CHECKING:
     from transavs.tools.web_page.sessions import Sessions
@@ -31,7 +31,7 @@ _PATIENCE_SECONDS = 2
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="webdemo.py",
         description="Serves a page on which a film can be uploaded, what sounds in it is marked, "
         "and its sound can be exchanged. Without --config-file and --weights a small model is used "

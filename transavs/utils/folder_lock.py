@@ -1,4 +1,4 @@
-"""A folder that one command works in at a time, as long as anything it started still runs."""
+"""Folders and files that one command works on at a time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from types import TracebackType
 class FolderLock:
     """Holds a lock on a folder; processes that inherit its descriptor hold it as well.
 
-    The system lets go of it when the last of them ends, in whatever way, so that none is ever left
-    behind.
+    One command works in the folder at a time, as long as anything it started still runs. The
+    system lets go when the last of them ends, in whatever way, so that no lock is ever left behind.
 
     Args:
         folder: made if it is not there; gets a file ``.lock``.
@@ -58,6 +58,48 @@ class FolderLock:
 
     def _running(self) -> list[str]:
         return [word for word in self._path.read_text().split() if _is_alive(word)]
+
+
+class FileLock:
+    """Holds a lock on a file that is about to be written, and that need not be there yet.
+
+    Args:
+        path: of the file; its folder is there. While the lock is held a file ``.NAME.lock`` lies
+            beside it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file = Path(path)
+        self._path = self._file.with_name(f".{self._file.name}.lock")
+        self._descriptor = -1
+
+    def __enter__(self) -> FileLock:
+        while True:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(self._descriptor)
+                raise ValueError(
+                    f"another command is writing {self._file}: wait until it has ended, or name "
+                    "another file"
+                ) from None
+            try:
+                if os.path.samestat(os.fstat(self._descriptor), os.stat(self._path)):
+                    return self
+            except FileNotFoundError:
+                pass
+            # Whoever held the lock has just removed this file.
+            os.close(self._descriptor)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
 
 
 def _is_alive(process: str) -> bool:

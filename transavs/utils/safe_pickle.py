@@ -21,8 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transavs.utils.pickle_memory import check_pickle_memory
+
 # Of one example: channel, time windows, mel bands.
 LOG_MEL_EXAMPLE_SHAPE = (1, 96, 64)
+
+# Strides of 0 show few numbers as many, which a copy would need memory for.
+_MOST_REPEATED = 10_000_000
 
 # How archives begin, among them the files of torch.save.
 _ZIP = b"PK\x03\x04"
@@ -63,6 +68,7 @@ def restricted_load(
     """
     source = source or str(getattr(file, "name", "the stream"))
     try:
+        check_pickle_memory(file)
         return _RestrictedUnpickler(file, allowed, encoding).load()
     except RefusedGlobalError as error:
         raise ValueError(
@@ -170,6 +176,8 @@ def _rebuild_tensor(
     available = untyped.nbytes() // storage.dtype.itemsize
     if min((storage_offset, *size, *stride)) < 0 or (0 not in size and last >= available):
         raise pickle.UnpicklingError(f"a tensor {list(size)} that reaches beyond its storage")
+    if math.prod(size) > max(available, _MOST_REPEATED):
+        raise pickle.UnpicklingError(f"a tensor {list(size)} made of {available} numbers")
     return torch.empty(0, dtype=storage.dtype).set_(untyped, storage_offset, size, stride)
 
 

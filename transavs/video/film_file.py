@@ -75,7 +75,9 @@ class FilmFile(Film):
             self.frame_rate = float(rate) if rate else _USUAL_FRAME_RATE
             first = next(decoded(container, stream), None)
             if first is None:
-                raise ValueError(f"{path} holds no picture that can be decoded")
+                raise ValueError(
+                    f"{path} holds no picture that can be decoded: export or fetch it again"
+                )
             self._turns = round(_rotation(first) / 90) % 4
             ratio = stream.sample_aspect_ratio or Fraction(1)
             size = (float(first.height), first.width * float(ratio))
@@ -160,7 +162,10 @@ class FilmFile(Film):
             if not stream.disposition & stream.disposition.attached_pic:
                 stream.thread_type = "AUTO"
                 return stream
-        raise ValueError(f"{self.path} holds no moving picture: expected a film")
+        raise ValueError(
+            f"{self.path} holds no moving picture: expected a film, and all of it; export or "
+            "fetch it again"
+        )
 
     def _picture(self, frame: Any) -> Image:
         height, width = self.height, self.width

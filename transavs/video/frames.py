@@ -106,7 +106,9 @@ class FrameFiles(_Pictures):
     def _read(self, number: int) -> Image:
         picture = cv2.imread(str(self._files[number]), cv2.IMREAD_COLOR)
         if picture is None:
-            raise ValueError(f"cannot read {self._files[number]} as a picture")
+            raise ValueError(
+                f"cannot read {self._files[number]} as a picture: export it again, or take it away"
+            )
         return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 

@@ -85,13 +85,13 @@ def test_real_set_from_stand_ins(
     assert "is there already" in caplog.text
 
 
-def test_errors_are_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--root", str(tmp_path), "--source", "drawn", *TINY]
-    assert prepare_demo.main([*options, "--classes", "unicorn"]) == 1
-    assert "unknown demo classes" in caplog.text
+    assert prepare_demo.main([*options, "--classes", "unicorn"]) == 2
+    assert "prepare_demo: error: unknown demo classes" in capsys.readouterr().err
     assert prepare_demo.main(options) == 0
-    assert prepare_demo.main([*options, "--seed", "1"]) == 1
-    assert "seed differ" in caplog.text
+    assert prepare_demo.main([*options, "--seed", "1"]) == 2
+    assert "seed differ" in capsys.readouterr().err
     assert prepare_demo.main([*options, "--seed", "1", "--force"]) == 0
 
 

@@ -32,7 +32,7 @@ def read_benchmark(path: str | os.PathLike[str]) -> Benchmark:
     with open(path, encoding="utf-8") as file:
         try:
             data = json.load(file)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is no JSON ({error}); measure again") from error
     if not isinstance(data, dict) or data.get("version") != VERSION:
         raise ValueError(

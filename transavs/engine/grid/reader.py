@@ -18,6 +18,7 @@ from transavs.data import CONDITIONS
 from transavs.engine.grid import fields
 from transavs.engine.grid.spec import Grid, Row
 from transavs.utils.package_files import find_grid
+from transavs.utils.plain_yaml import read_plain_yaml
 
 GRID_FIELDS = ("config", "overrides", "seeds", "test", "conditions", "rows")
 ROW_FIELDS = ("name", "title", "group", "config", "overrides", "seeds", "baseline")
@@ -37,7 +38,7 @@ def read_grid(path: str | os.PathLike[str], extra: Mapping[str, str] | None = No
         ValueError: any mistake in it; the message names file, row and field.
     """
     path = find_grid(path)
-    data = _read_yaml(path)
+    data = read_plain_yaml(path)
     fields.check_fields(path, data, GRID_FIELDS, needed=("seeds", "test", "rows"))
     test = _test(path, data["test"], data.get("conditions", list(CONDITIONS)))
     common = {
@@ -119,26 +120,6 @@ def _row(path: str, number: int, entry: Any, common: Mapping[str, Any]) -> Row:
         iterations=cfg.SOLVER.MAX_ITER,
         validated=bool(cfg.DATASETS.VAL) and cfg.TEST.EVAL_PERIOD > 0,
     )
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key given twice, of which YAML would silently take the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        keys = [self.construct_object(key, deep=True) for key in own]
-        twice = [key for index, key in enumerate(keys) if key in keys[:index]]
-        if twice:
-            raise ValueError(f"line {node.start_mark.line + 1}: {twice[0]!r} is given twice")
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: str) -> Any:
-    with open(path, encoding="utf-8") as file:
-        try:
-            return yaml.load(file, _Loader)  # a SafeLoader
-        except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-            raise ValueError(f"{path} is no plain YAML: {error}") from error
 
 
 def _settings(cfg: CfgNode) -> dict[str, Any]:

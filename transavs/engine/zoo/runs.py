@@ -207,7 +207,7 @@ def read_entry_file(path: str | os.PathLike[str]) -> list[Entry]:
             data = json.load(file)
     except FileNotFoundError:
         return []
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}); write it anew with --runs") from error
     if not isinstance(data, dict) or data.get("version") != 1:
         raise ValueError(f"{path}: expected a file that make_model_zoo.py wrote; name another")
