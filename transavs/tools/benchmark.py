@@ -6,12 +6,14 @@ import argparse
 import io
 import logging
 import os
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
+from matplotlib.figure import Figure
 
 from transavs.engine.benchmark import (
     PRECISIONS,
@@ -21,10 +23,12 @@ from transavs.engine.benchmark import (
     describe_machine,
     format_benchmark,
     format_comparison,
+    format_soak,
     measure_cost,
     measure_inference,
     measure_loader,
     measure_scaling,
+    measure_soak,
     measure_training,
     read_benchmark,
     sweep_points,
@@ -40,7 +44,7 @@ from transavs.tools.command_line import (
 )
 from transavs.utils.progress import progress_bar
 from transavs.utils.whole_files import write_bytes
-from transavs.visualization import draw_scaling
+from transavs.visualization import draw_scaling, draw_soak
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +120,21 @@ def build_parser() -> argparse.ArgumentParser:
             help='with --scaling, "" for none (default: %(default)s)',
         )
     parser.add_argument(
+        "--soak",
+        type=int,
+        metavar="N",
+        help="train for so many iterations instead, with data, evaluation, checkpoints and logs, "
+        "and see whether memory, open files, threads and processes stay as they are (Linux); exit "
+        "code 1 if not",
+    )
+    parser.add_argument(
+        "--soak-period",
+        type=int,
+        default=10,
+        metavar="N",
+        help="iterations between two samples of --soak (default: %(default)s)",
+    )
+    parser.add_argument(
         "--compare", nargs=2, metavar="FILE", help="compare two files of --output instead"
     )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration overrides")
@@ -133,6 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(args)
     torch.set_num_threads(args.threads)
     result: dict[str, Any] = {"settings": _settings(args), "machine": describe_machine(args.device)}
+    if args.soak:
+        return _soak(args, result)
     if args.scaling:
         result["scaling"] = _scale(args)
     else:
@@ -141,13 +162,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.output:
         write_benchmark(args.output, result)
     if args.output and args.scaling:
-        picture = os.path.splitext(args.output)[0] + ".png"
         title = f"{args.config_file}, {args.precision}, {result['machine']['processor']}"
-        drawn = io.BytesIO()
-        draw_scaling(result["scaling"], title).savefig(drawn, format="png", dpi=100)
-        write_bytes(picture, drawn.getvalue())
-        logger.info("Curves in %s", picture)
+        _write_curves(args.output, draw_scaling(result["scaling"], title))
     return 0
+
+
+def _write_curves(output: str, figure: Figure) -> None:
+    picture = os.path.splitext(output)[0] + ".png"
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=100)
+    write_bytes(picture, drawn.getvalue())
+    logger.info("Curves in %s", picture)
+
+
+def _soak(args: argparse.Namespace, result: dict[str, Any]) -> int:
+    """Trains in a folder that is deleted in the end; four evaluations, eight checkpoints."""
+    quarter = max(args.soak // 4, 1)
+    periods = ["TEST.EVAL_PERIOD", quarter, "TEST.PICTURE_PERIOD", quarter]
+    periods += ["SOLVER.CHECKPOINT_PERIOD", max(args.soak // 8, 1), "SOLVER.MAX_ITER", args.soak]
+    with tempfile.TemporaryDirectory() as folder:
+        # The command line has the last word but for the folder.
+        args.opts = [*map(str, periods), *args.opts, "OUTPUT_DIR", folder]
+        torch.manual_seed(_SEED)
+        result["soak"] = measure_soak(_read(args), args.soak_period)
+    summary = result["soak"]["summary"]
+    print(format_soak(summary))
+    if args.output:
+        write_benchmark(args.output, result)
+        title = f"{args.config_file}, {args.soak} iterations, {result['machine']['processor']}"
+        _write_curves(args.output, draw_soak(result["soak"]["samples"], title))
+    return 0 if all(entry["flat"] for entry in summary.values()) else 1
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -157,7 +201,8 @@ def _check(args: argparse.Namespace) -> None:
     unknown = [part for part in split_names(args.parts) if part not in PARTS]
     if unknown:
         raise ValueError(f"--parts: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
-    for name in ("threads", "repeats", "size", "queries", "frames", "train_batch"):
+    numbers = ["threads", "repeats", "size", "queries", "frames", "train_batch"]
+    for name in [*numbers, "soak", "soak_period"]:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -165,10 +210,14 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--claiming must be at least 0, got {args.claiming}")
     if args.precision == "fp16" and args.device == "cpu":
         raise ValueError("--precision fp16 is for GPUs; on the CPU take bf16")
+    if args.soak and args.soak_period * 4 > args.soak:
+        raise ValueError(
+            f"--soak {args.soak} is too short for a sample every {args.soak_period} iterations: "
+            "lower --soak-period"
+        )
     if args.weights and (args.queries or args.scaling):
         raise ValueError("--queries and --scaling change the model, which --weights would not fit")
-    numbers = ["batches", "masks", *(f"scale_{name}" for name in SWEEPS)]
-    for name in numbers:
+    for name in ["batches", "masks", *(f"scale_{name}" for name in SWEEPS)]:
         _numbers(args, name)
     if not _numbers(args, "batches") or not _numbers(args, "masks"):
         raise ValueError("--batches and --masks need at least one number each")
@@ -188,8 +237,8 @@ def _numbers(args: argparse.Namespace, name: str) -> list[int]:
     return numbers
 
 
-def _build(args: argparse.Namespace, point: Point | None = None) -> tuple[CfgNode, Any]:
-    """Configuration and model, with random weights if none are named."""
+def _read(args: argparse.Namespace, point: Point | None = None) -> CfgNode:
+    """Configuration, of random weights if none are named."""
     own: list[str | int] = ["MODEL.DEVICE", args.device]
     if not args.weights:
         own += ["MODEL.WEIGHTS", "", "MODEL.AUDIO.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""]
@@ -203,6 +252,12 @@ def _build(args: argparse.Namespace, point: Point | None = None) -> tuple[CfgNod
         own += ["SOLVER.IMS_PER_BATCH", args.train_batch]
     cfg = read_cfg(args.config_file, [*args.opts, *map(str, own)])
     check_device(cfg)
+    return cfg
+
+
+def _build(args: argparse.Namespace, point: Point | None = None) -> tuple[CfgNode, Any]:
+    """Configuration and model."""
+    cfg = _read(args, point)
     torch.manual_seed(_SEED)
     return cfg, load_trained_model(cfg, args.weights) if args.weights else build_model(cfg)
 
