@@ -109,9 +109,7 @@ def test_a_step_left_out_might_as_well_not_have_been(tmp_path, fused, fault):
 @BOTH
 def test_stopping_leaves_sound_weights(tmp_path, fused):
     broken = make_steps(tmp_path, [clips_of(0), poisoned(1), clips_of(2)], "stop", fused=fused)
-    message = (
-        r"iteration 1: .*loss_a nan, loss_b nan; first: output of norm \(NaN .*clip_1_1\. More"
-    )
+    message = r"iteration 1: .*loss_a nan, loss_b nan; first: output of norm \(NaN .*clip_1_1. More"
     with pytest.raises(FloatingPointError, match=message):
         run(broken)
     sound = make_steps(tmp_path, [clips_of(0)], fused=fused)
@@ -127,7 +125,7 @@ def test_the_note_tells_where_it_came_from(tmp_path):
     assert note["clips"] == ["clip_1_0", "clip_1_1"] and note["kept_clip"] == "clip_1_1"
     fine, guilty = note["clips_alone"]
     assert fine["output"] is fine["gradient"] is None and fine["losses"] == []
-    assert guilty["output"] == "norm (NaN in 4 of 12 values)"
+    assert guilty["output"] == "norm (NaN in 8 of 24 values)"
     assert guilty["losses"] == ["loss_a", "loss_b"]
     kept = safetensors.torch.load_file(tmp_path / "nonfinite" / "iter_0000001.safetensors")
     assert kept["audio"][0, 0].isnan() and kept["audio"].shape == (4, 3)
@@ -143,6 +141,23 @@ def test_a_gradient_is_traced_as_well(tmp_path):
     note = json.loads((tmp_path / "nonfinite" / "iter_0000000.json").read_text())
     assert "head.weight" in note["gradients_not_finite"]
     assert note["clips_alone"][1]["gradient"].startswith("head (NaN")
+
+
+def test_a_clip_that_cannot_be_run_alone_does_not_hide_the_fault(tmp_path):
+    steps = make_steps(tmp_path, [poisoned(0)], "stop")
+    losses = steps._losses
+
+    def at_first_only(model, clips):
+        if clips[0] is clips[1]:
+            raise RuntimeError("no memory left")
+        return losses(model, clips)
+
+    steps._losses = at_first_only
+    message = "loss_b nan; gradient of .*head.weight.*; none of the clips clip_0_0, clip_0_1 "
+    with pytest.raises(FloatingPointError, match=message):
+        run(steps)
+    note = json.loads((tmp_path / "nonfinite" / "iter_0000000.json").read_text())
+    assert note["clips_alone"][0]["error"] == "RuntimeError: no memory left"
 
 
 def test_weights_that_are_not_finite_are_named(tmp_path):

@@ -133,7 +133,7 @@ class NonFiniteWatch:
             )
             note = os.path.join(self._folder, _note_name(fault.iteration))
             _write_note(note, fault, result, raw, optimizer)
-            found = f"{found}. More in {note}.json"
+            found = f"{found}. More in {self._folder}"
         if self._action == "stop":
             raise FloatingPointError(
                 f"{found}. The weights are as they were before this step. Lower SOLVER.BASE_LR, "

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ class ClipTrace:
 
     Attributes:
         clip: its id.
+        error: why it could not be run alone.
         output: first module with such an output, in the order of the forward pass.
         matching: the cost of the matching.
         losses: their names.
@@ -35,6 +37,7 @@ class ClipTrace:
     """
 
     clip: str
+    error: str | None = None
     output: str | None = None
     matching: str | None = None
     losses: list[str] = field(default_factory=list)
@@ -99,10 +102,11 @@ class Trace:
 def trace(
     model: nn.Module, clips: Sequence[dict[str, Any]], losses: Losses, iteration: int
 ) -> Trace:
-    """Runs each clip alone, forward and backward, and tells what is not finite.
+    """Runs each clip by itself, forward and backward, and tells what is not finite.
 
-    Gradients, running statistics and random numbers stay as they are. Dropout draws others than in
-    the step that is looked into.
+    It is run as a pair of equals, since norms refuse a single value a channel. Gradients, running
+    statistics and random numbers stay as they are. Dropout draws others than in the step that is
+    looked into.
 
     Args:
         model: not wrapped for several processes, all of which must call this with as many clips.
@@ -123,7 +127,7 @@ def trace(
     try:
         # What the model logs goes to a storage of its own.
         with torch.random.fork_rng(devices), EventStorage(iteration):
-            found = [_run_alone(model, clip, losses) for clip in clips]
+            found = [_look_at(model, clip, losses) for clip in clips]
     finally:
         with torch.no_grad():
             for buffer, before in buffers:
@@ -131,10 +135,21 @@ def trace(
     return Trace(weights, gradients, found)
 
 
-def _run_alone(model: nn.Module, clip: dict[str, Any], losses: Losses) -> ClipTrace:
+def _look_at(model: nn.Module, clip: dict[str, Any], losses: Losses) -> ClipTrace:
     found = ClipTrace(str(clip.get("clip_id", "")))
+    try:
+        _run_alone(model, clip, losses, found)
+    except Exception as error:
+        # Others would wait for what this process left out.
+        if comm.get_world_size() > 1:
+            raise
+        found.error = f"{type(error).__name__}: {error}"
+    return found
+
+
+def _run_alone(model: nn.Module, clip: dict[str, Any], losses: Losses, found: ClipTrace) -> None:
     with _watched(model, found), torch.enable_grad():
-        values = losses(model, [clip])
+        values = losses(model, [clip, clip])
         found.losses = [name for name, value in values.items() if not _finite(value)]
         matchers = [module for module in model.modules() if isinstance(module, HungarianMatcher)]
         found.matching = next((m.failure for m in matchers if m.failure), None)
@@ -147,7 +162,6 @@ def _run_alone(model: nn.Module, clip: dict[str, Any], losses: Losses) -> ClipTr
         if gradient is not None and not _finite(gradient)
     ]
     found.parameters = bad[:_LISTED]
-    return found
 
 
 @contextmanager
