@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import io
-import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from matplotlib.figure import Figure
 
 from transavs.engine.benchmark import (
     PRECISIONS,
@@ -23,18 +19,17 @@ from transavs.engine.benchmark import (
     describe_machine,
     format_benchmark,
     format_comparison,
-    format_soak,
     measure_cost,
     measure_inference,
     measure_loader,
     measure_scaling,
-    measure_soak,
     measure_training,
     read_benchmark,
     sweep_points,
     write_benchmark,
 )
 from transavs.engine.trained_model import check_device, load_trained_model
+from transavs.tools.benchmark_soak import add_soak_options, check_soak, run_soak, write_curves
 from transavs.tools.command_line import (
     check_output_folder,
     command,
@@ -43,10 +38,7 @@ from transavs.tools.command_line import (
     start_logging,
 )
 from transavs.utils.progress import progress_bar
-from transavs.utils.whole_files import write_bytes
-from transavs.visualization import draw_scaling, draw_soak
-
-logger = logging.getLogger(__name__)
+from transavs.visualization import draw_scaling
 
 PARTS = ("size", "inference", "training", "loader")
 _SEED = 0
@@ -119,21 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="N,N",
             help='with --scaling, "" for none (default: %(default)s)',
         )
-    parser.add_argument(
-        "--soak",
-        type=int,
-        metavar="N",
-        help="train for so many iterations instead, with data, evaluation, checkpoints and logs, "
-        "and see whether memory, open files, threads and processes stay as they are (Linux); exit "
-        "code 1 if not",
-    )
-    parser.add_argument(
-        "--soak-period",
-        type=int,
-        default=10,
-        metavar="N",
-        help="iterations between two samples of --soak (default: %(default)s)",
-    )
+    add_soak_options(parser)
     parser.add_argument(
         "--compare", nargs=2, metavar="FILE", help="compare two files of --output instead"
     )
@@ -153,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     result: dict[str, Any] = {"settings": _settings(args), "machine": describe_machine(args.device)}
     if args.soak:
-        return _soak(args, result)
+        torch.manual_seed(_SEED)
+        return run_soak(args, _read, result)
     if args.scaling:
         result["scaling"] = _scale(args)
     else:
@@ -163,35 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_benchmark(args.output, result)
     if args.output and args.scaling:
         title = f"{args.config_file}, {args.precision}, {result['machine']['processor']}"
-        _write_curves(args.output, draw_scaling(result["scaling"], title))
+        write_curves(args.output, draw_scaling(result["scaling"], title))
     return 0
-
-
-def _write_curves(output: str, figure: Figure) -> None:
-    picture = os.path.splitext(output)[0] + ".png"
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=100)
-    write_bytes(picture, drawn.getvalue())
-    logger.info("Curves in %s", picture)
-
-
-def _soak(args: argparse.Namespace, result: dict[str, Any]) -> int:
-    """Trains in a folder that is deleted in the end; four evaluations, eight checkpoints."""
-    quarter = max(args.soak // 4, 1)
-    periods = ["TEST.EVAL_PERIOD", quarter, "TEST.PICTURE_PERIOD", quarter]
-    periods += ["SOLVER.CHECKPOINT_PERIOD", max(args.soak // 8, 1), "SOLVER.MAX_ITER", args.soak]
-    with tempfile.TemporaryDirectory() as folder:
-        # The command line has the last word but for the folder.
-        args.opts = [*map(str, periods), *args.opts, "OUTPUT_DIR", folder]
-        torch.manual_seed(_SEED)
-        result["soak"] = measure_soak(_read(args), args.soak_period)
-    summary = result["soak"]["summary"]
-    print(format_soak(summary))
-    if args.output:
-        write_benchmark(args.output, result)
-        title = f"{args.config_file}, {args.soak} iterations, {result['machine']['processor']}"
-        _write_curves(args.output, draw_soak(result["soak"]["samples"], title))
-    return 0 if all(entry["flat"] for entry in summary.values()) else 1
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -201,8 +153,8 @@ def _check(args: argparse.Namespace) -> None:
     unknown = [part for part in split_names(args.parts) if part not in PARTS]
     if unknown:
         raise ValueError(f"--parts: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
-    numbers = ["threads", "repeats", "size", "queries", "frames", "train_batch"]
-    for name in [*numbers, "soak", "soak_period"]:
+    whole = ("threads", "repeats", "size", "queries", "frames", "train_batch")
+    for name in (*whole, "soak", "soak_period"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -210,14 +162,11 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--claiming must be at least 0, got {args.claiming}")
     if args.precision == "fp16" and args.device == "cpu":
         raise ValueError("--precision fp16 is for GPUs; on the CPU take bf16")
-    if args.soak and args.soak_period * 4 > args.soak:
-        raise ValueError(
-            f"--soak {args.soak} is too short for a sample every {args.soak_period} iterations: "
-            "lower --soak-period"
-        )
+    check_soak(args)
     if args.weights and (args.queries or args.scaling):
         raise ValueError("--queries and --scaling change the model, which --weights would not fit")
-    for name in ["batches", "masks", *(f"scale_{name}" for name in SWEEPS)]:
+    numbers = ["batches", "masks", *(f"scale_{name}" for name in SWEEPS)]
+    for name in numbers:
         _numbers(args, name)
     if not _numbers(args, "batches") or not _numbers(args, "masks"):
         raise ValueError("--batches and --masks need at least one number each")

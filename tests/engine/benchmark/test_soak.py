@@ -20,15 +20,15 @@ def samples_of(memory: list[float], files: list[float]) -> list[dict[str, float]
     ]
 
 
-def test_what_stays_near_its_median_is_flat():
+def test_what_does_not_grow_is_flat():
     # The first two of eight samples are the warm-up.
-    memory = [1.0, 50.0, 100.0, 101.0, 99.0, 102.0, 100.0, 100.0]
+    memory = [1.0, 50.0, 100.0, 101.0, 90.0, 101.5, 100.0, 100.0]
     found = summarize_soak(samples_of(memory, [4, 4, 4, 6, 4, 4, 6, 4]))
     rss = found["rss_bytes"]
     assert (rss["first"], rss["median"], rss["last"]) == (100.0, 100.0, 100.0)
-    assert rss["spread"] == pytest.approx(0.02) and rss["flat"]
-    # Slope of the six values over -2.5 ... 2.5: (-250 - 151.5 - 49.5 + 51 + 150 + 250) / 17.5 = 0.
-    assert rss["drift"] == pytest.approx(0, abs=1e-12)
+    assert (rss["fall"], rss["rise"]) == pytest.approx((0.1, 0.015)) and rss["flat"]
+    # Slope of the six over -2.5 ... 2.5: (-250 - 151.5 - 45 + 50.75 + 150 + 250) / 17.5.
+    assert rss["drift"] == pytest.approx(4.25 / 17.5 * 5 / 100)
     assert all(found[name]["flat"] for name in QUANTITIES if name != "files")
     assert "NO" not in format_soak({"rss_bytes": rss})
 
@@ -39,7 +39,7 @@ def test_a_leak_is_no_flat_line():
     for name in ("rss_bytes", "files"):
         # Six samples from 102 to 107.
         assert found[name]["drift"] == pytest.approx(5 / 104.5)
-        assert found[name]["spread"] == pytest.approx(2.5 / 104.5) and not found[name]["flat"]
+        assert found[name]["rise"] == pytest.approx(2.5 / 104.5) and not found[name]["flat"]
     assert "NO" in format_soak(found)
     with pytest.raises(ValueError, match="train longer"):
         summarize_soak(samples_of([1.0], [1.0]))

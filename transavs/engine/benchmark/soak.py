@@ -26,7 +26,7 @@ QUANTITIES = {
 }
 #: Part of the training at its start that does not count.
 WARM_UP = 0.25
-#: Of memory the largest distance from the median, of counts the largest drift, as parts of it.
+#: Part of the median by which resident memory may rise above it, and anything drift upwards.
 TOLERANCE = 0.02
 
 
@@ -88,12 +88,13 @@ def measure_soak(cfg: CfgNode, period: int) -> dict[str, Any]:
 
 
 def summarize_soak(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
-    """Returns ``first``, ``median``, ``last``, ``spread``, ``drift`` and ``flat`` by quantity.
+    """Returns ``first``, ``median``, ``last``, ``fall``, ``rise``, ``drift``, ``flat`` by quantity.
 
-    The first quarter of the iterations is left out. ``spread`` is the largest distance from the
-    median, ``drift`` the change along a straight line through the samples, both as parts of the
-    median. Flat is memory that stays within ``TOLERANCE`` of its median, and a count that does not
-    drift by more: files come and go with the clips that wait in the loader's queue.
+    The first quarter of the iterations is left out. ``fall`` and ``rise`` are the largest distances
+    below and above the median, ``drift`` the change along a straight line through the samples, all
+    as parts of the median. Flat is what does not grow: nothing drifts up by more than
+    ``TOLERANCE``, and resident memory does not rise by more. It may fall, as systems take back what
+    is idle; what processes share, and files, come and go with the clips in the loader's queue.
     """
     end = samples[-1]["iteration"] if samples else 0
     counted = [sample for sample in samples if sample["iteration"] > WARM_UP * end]
@@ -105,16 +106,17 @@ def summarize_soak(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
         median = statistics.median(values)
         at = [sample["iteration"] for sample in counted]
         slope = statistics.linear_regression(at, values).slope
-        spread = max(abs(value - median) for value in values) / median
         drift = slope * (at[-1] - at[0]) / median
-        change = spread if name.endswith("bytes") else abs(drift)
+        rise = max(values) / median - 1
+        steady = rise <= TOLERANCE or name != "rss_bytes"
         summary[name] = {
             "first": values[0],
             "median": median,
             "last": values[-1],
-            "spread": spread,
+            "fall": 1 - min(values) / median,
+            "rise": rise,
             "drift": drift,
-            "flat": float(change <= TOLERANCE),
+            "flat": float(steady and drift <= TOLERANCE),
         }
     return summary
 
@@ -125,10 +127,10 @@ def format_soak(summary: Mapping[str, Mapping[str, float]]) -> str:
     for name, entry in summary.items():
         unit = 1e6 if name.endswith("bytes") else 1
         numbers = [f"{entry[key] / unit:.0f}" for key in ("first", "median", "last")]
-        parts = [f"{100 * entry[key]:.2f}" for key in ("spread", "drift")]
+        parts = [f"{100 * entry[key]:.2f}" for key in ("fall", "rise", "drift")]
         rows.append([QUANTITIES[name], *numbers, *parts, "yes" if entry["flat"] else "NO"])
-    heads = ["after the warm-up", "first", "median", "last", "spread %", "drift %", "flat"]
-    align = ("left", *["right"] * 6)
+    heads = ["after the warm-up", "first", "median", "last", "fall %", "rise %", "drift %", "flat"]
+    align = ("left", *["right"] * 7)
     return tabulate(rows, heads, disable_numparse=True, colalign=align)
 
 
