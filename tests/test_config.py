@@ -337,6 +337,8 @@ def test_missing_file_lists_the_shipped_ones():
      "set INPUT.AUDIO_SOURCE wav, got 'log_mel'"),
     (["INPUT.AUDIO_EMBEDDINGS", "a.safetensors", "MODEL.AUDIO.FREEZE", "False"],
      "set MODEL.AUDIO.FREEZE True"),
+    (["SOLVER.NONFINITE", "ignore"], "SOLVER.NONFINITE must be one of stop, skip, got 'ignore'"),
+    (["SOLVER.NONFINITE_LIMIT", -1], "SOLVER.NONFINITE_LIMIT must be 0 steps or more, got -1"),
     (["MODEL.TRANSAVS.INFERENCE.RULE", "max"], "must be one of argmax, semantic_sum"),
     (["INPUT.CLIP_SECONDS", 0], "INPUT.CLIP_SECONDS must be at least 1, got 0"),
     (["INPUT.TRAIN_FRAMES", -1], r"INPUT.TRAIN_FRAMES must be 0 \(all\) or more, got -1"),

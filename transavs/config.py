@@ -266,5 +266,9 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
     # With SOLVER.AMP.ENABLED: "bf16", on CPUs too, or "fp16", on GPUs.
     cfg.SOLVER.AMP.PRECISION = "bf16"
+    # A step with NaN or infinity among losses, gradients or matching costs: "stop" or "skip" it.
+    cfg.SOLVER.NONFINITE = "stop"
+    # With "skip": so many steps in a row are left out; the next one stops the training.
+    cfg.SOLVER.NONFINITE_LIMIT = 10
     # Polynomial schedule "WarmupPolyLR": (1 - progress) ** power.
     cfg.SOLVER.POLY_LR_POWER = 0.9

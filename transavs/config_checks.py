@@ -25,6 +25,7 @@ def check_cfg(cfg: CfgNode) -> None:
         "MODEL.TRANSAVS.HEAD": ("plain", "mask2former"),
         "MODEL.TRANSAVS.INFERENCE.RULE": ("argmax", "semantic_sum"),
         "SOLVER.AMP.PRECISION": ("bf16", "fp16"),
+        "SOLVER.NONFINITE": ("stop", "skip"),
         "MODEL.TPAVI.NORM": ("BN", "SyncBN", "naiveSyncBN"),
     }
     for key, allowed in choices.items():
@@ -36,6 +37,10 @@ def check_cfg(cfg: CfgNode) -> None:
     if cfg.INPUT.TRAIN_FRAMES < 0:
         raise ValueError(
             f"INPUT.TRAIN_FRAMES must be 0 (all) or more, got {cfg.INPUT.TRAIN_FRAMES}"
+        )
+    if cfg.SOLVER.NONFINITE_LIMIT < 0:
+        raise ValueError(
+            f"SOLVER.NONFINITE_LIMIT must be 0 steps or more, got {cfg.SOLVER.NONFINITE_LIMIT}"
         )
     stretch = cfg.INPUT.STRETCH_TEST
     if stretch and (len(stretch) != 2 or min(stretch) < 1):

@@ -1,5 +1,7 @@
 """SetCriterion against a full recomputation in float64 loops, and at its edges."""
 
+import math
+
 import loss_references as reference
 import pytest
 import torch
@@ -172,6 +174,18 @@ def test_terms_of_weight_zero_are_left_out():
     criterion.distance_loss = None
     losses, _ = criterion(random_outputs(1, 1, 3), random_targets([1]), 0)
     assert set(losses) == {"loss_class", "loss_dice"}
+
+
+def test_a_matching_cost_that_is_not_finite_spoils_every_loss_and_gradient():
+    """So that every process learns of it: one NaN may leave the losses of matched pairs alone."""
+    criterion, targets = make_criterion(reference.Weights()), random_targets([1, 2])
+    outputs = random_outputs(2, 2, 4)
+    assert all(loss.isfinite() for loss in criterion(outputs, targets, 0)[0].values())
+    outputs[0].class_logits.data[1, 0, 0] = math.inf
+    losses, _ = criterion(outputs, targets, 0)
+    assert all(loss.isnan() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert all(output.mask_logits.grad.isnan().any() for output in outputs)
 
 
 def test_half_precision_does_not_overflow():

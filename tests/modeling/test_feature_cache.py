@@ -50,6 +50,17 @@ def test_answers_are_the_backbones_and_computed_once(backbone, tmp_path):
     torch.testing.assert_close(answer["res2"][1], backbone(other)["res2"][1])
 
 
+def test_mixed_precision_neither_rounds_what_is_kept_nor_what_is_answered(backbone, tmp_path):
+    images = torch.randn(2, 3, 8, 6)
+    expected = backbone(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert backbone(images)["res2"].dtype == torch.bfloat16
+        assert same(FeatureCache(tmp_path, backbone)(images, backbone), expected)
+    backbone.frames = 0
+    assert same(FeatureCache(tmp_path, backbone)(images, backbone), expected)
+    assert backbone.frames == 0
+
+
 def test_other_weights_and_sizes_are_other_files(backbone, tmp_path):
     images = torch.zeros(1, 3, 8, 6)
     cache = FeatureCache(tmp_path, backbone)

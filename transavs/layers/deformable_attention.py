@@ -67,7 +67,7 @@ class MultiScaleDeformableAttention(nn.Module):
         offsets = self.sampling_offsets(queries).view(batch, points, heads, levels, samples, 2)
         weights = self.attention_weights(queries).view(batch, points, heads, levels * samples)
         weights = weights.softmax(-1).view(batch, points, heads, levels, samples)
-        sizes = torch.tensor([(w, h) for h, w in shapes], device=queries.device)
+        sizes = torch.tensor([(w, h) for h, w in shapes]).to(queries.device, non_blocking=True)
         # Offsets count cells of each map.
         places = reference[:, None, None, None] + offsets / sizes[:, None].to(offsets.dtype)
         grids = (2 * places - 1).transpose(1, 2).flatten(0, 1)  # [N*heads, P, levels, samples, 2]

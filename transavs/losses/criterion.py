@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -92,6 +93,7 @@ class SetCriterion(nn.Module):
             ``(losses, statistics)``. Losses are scalars with a graph, named ``loss_class`` etc.
             for the last layer and ``loss_class_0`` ... for the others. Statistics are detached
             scalars: ``delta_1``, ``delta_2`` and the mean number of queries above them a frame.
+            All losses are NaN where a matching cost is NaN or infinite.
         """
         # Sums over the pixels of a frame overflow half precision.
         with torch.autocast(outputs[0].class_logits.device.type, enabled=False):
@@ -111,6 +113,9 @@ class SetCriterion(nn.Module):
         query_losses, statistics = self._self_supervised(outputs[-1], iteration)
         for name, value in query_losses.items():
             losses[name] = value * self.weights[name]
+        if self.matcher.failure is not None:
+            # Pairs by such costs mean nothing. The gradient tells all processes.
+            losses = {name: value * math.nan for name, value in losses.items()}
         return losses, statistics
 
     def _supervised(

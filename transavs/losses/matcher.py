@@ -12,12 +12,20 @@ from torch import Tensor, nn
 from transavs.losses.functional import pairwise_dice_loss, pairwise_mask_bce_loss, resize_masks
 from transavs.structures import FrameTargets, QueryOutput
 
+# Stands for a cost that is not finite: larger than any other, and of no meaning.
+_UNKNOWN_COST = 1e6
+
 
 class HungarianMatcher(nn.Module):
     """Assigns to every true mask the query that explains it at the least total cost.
 
     Cost of a pair: ``class_weight * (-p(class)) + dice_weight * dice + bce_weight * bce``, with
     the weights of the losses (TransAVS, arXiv 2305.07223, leaves the matching open: decided).
+
+    Attributes:
+        failure: which cost of the last call was NaN or infinite, in words; None: all were finite.
+            Nothing is raised for it: under several processes one would leave the others waiting.
+            ``SetCriterion`` makes its losses NaN, which every process gets to know of.
     """
 
     def __init__(self, class_weight: float, dice_weight: float, bce_weight: float = 0.0) -> None:
@@ -27,6 +35,7 @@ class HungarianMatcher(nn.Module):
         self.class_weight = class_weight
         self.dice_weight = dice_weight
         self.bce_weight = bce_weight
+        self.failure: str | None = None
 
     @torch.no_grad()
     def forward(
@@ -45,19 +54,19 @@ class HungarianMatcher(nn.Module):
             M = sum of min(Q, G_n) over frames. Within a frame a query and a mask occur once.
         """
         device = outputs[0].class_logits.device
+        self.failure = None
         if targets.masks.shape[1] == 0:
             none = torch.zeros(0, dtype=torch.int64, device=device)
             return [(none, none, none) for _ in outputs]
         size = outputs[0].mask_logits.shape[-2:]
         truth = resize_masks(targets.masks, (size[0], size[1])).flatten(2)
         costs = torch.stack([self._cost(output, truth, targets) for output in outputs]).cpu()
-        if not torch.isfinite(costs).all():
-            raise FloatingPointError(
-                "matching costs are not finite: the network's masks or classes hold NaN or "
-                "infinity. Lower SOLVER.BASE_LR, or look for broken input among the clips of "
-                "this step"
-            )
         table = costs.numpy()
+        finite = np.isfinite(table)
+        if not finite.all():
+            layer, frame = np.argwhere(~finite)[0, :2].tolist()
+            self.failure = self._describe(outputs[layer], truth, targets, layer, frame)
+            table = np.where(finite, table, _UNKNOWN_COST)
         triples = []
         for layer in range(len(outputs)):
             for frame, count in enumerate(targets.counts):
@@ -65,17 +74,37 @@ class HungarianMatcher(nn.Module):
                     rows, columns = linear_sum_assignment(table[layer, frame, :, :count])
                     triples.append(np.stack((np.full_like(rows, frame), rows, columns)))
         # As many in each layer: one transfer back for all of them.
-        indices = torch.from_numpy(np.concatenate(triples, axis=1)).to(device)
+        indices = torch.from_numpy(np.concatenate(triples, axis=1)).to(device, non_blocking=True)
         layers = indices.tensor_split(len(outputs), dim=1)
         return [(layer[0], layer[1], layer[2]) for layer in layers]
 
     def _cost(self, output: QueryOutput, truth: Tensor, targets: FrameTargets) -> Tensor:
         """Cost of all pairs, float32 ``[N, Q, G]``."""
+        cost, *others = self._terms(output, truth, targets).values()
+        for term in others:
+            cost = cost + term
+        return cost
+
+    def _terms(
+        self, output: QueryOutput, truth: Tensor, targets: FrameTargets
+    ) -> dict[str, Tensor]:
+        """The weighted terms of the cost."""
         logits = output.mask_logits.float().flatten(2)
         probs = output.class_logits.float().softmax(-1)
         classes = targets.classes[:, None].expand(-1, probs.shape[1], -1)
-        cost = -self.class_weight * probs.gather(2, classes)
-        cost = cost + self.dice_weight * pairwise_dice_loss(logits, truth)
+        terms = {
+            "class": -self.class_weight * probs.gather(2, classes),
+            "dice": self.dice_weight * pairwise_dice_loss(logits, truth),
+        }
         if self.bce_weight:
-            cost = cost + self.bce_weight * pairwise_mask_bce_loss(logits, truth)
-        return cost
+            terms["bce"] = self.bce_weight * pairwise_mask_bce_loss(logits, truth)
+        return terms
+
+    def _describe(
+        self, output: QueryOutput, truth: Tensor, targets: FrameTargets, layer: int, frame: int
+    ) -> str:
+        terms = self._terms(output, truth, targets)
+        names = [name for name, term in terms.items() if not term[frame].isfinite().all()]
+        # Finite terms may have an infinite sum.
+        which = f"cost of {' and '.join(names)}" if names else "sum of the costs"
+        return f"matching {which}, output {layer} of the decoder, frame {frame} of the batch"

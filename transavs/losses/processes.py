@@ -13,7 +13,8 @@ def mean_over_processes(value: int, device: torch.device) -> Tensor:
     As a divisor it makes the gradient of several processes, averaged, equal that of one process
     with the whole batch.
     """
-    total = torch.tensor(float(value), device=device)
+    # Not torch.tensor, which waits for a GPU.
+    total = torch.full((), float(value), device=device)
     if comm.get_world_size() > 1:
         torch.distributed.all_reduce(total)
     return total.clamp(min=1) / comm.get_world_size()

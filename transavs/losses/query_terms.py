@@ -68,7 +68,8 @@ class AudioQueryDistanceLoss(nn.Module):
         generator = torch.Generator().manual_seed(0)
         steps = torch.randn(projected.shape[1:], generator=generator)
         length = min(self.epsilon / 3, self.distance / 2) ** 0.5
-        return (torch.nn.functional.normalize(steps, dim=-1) * length).to(projected)
+        steps = torch.nn.functional.normalize(steps, dim=-1) * length
+        return steps.to(projected, non_blocking=True)
 
 
 def _squared_distances(points: Tensor) -> Tensor:

@@ -18,10 +18,11 @@ from transavs.utils.whole_files import write_bytes
 class FeatureCache:
     """Answers for a frozen backbone from a folder, and fills the folder with what is not there.
 
-    A file holds the features of one frame, float32 as computed. Its name is a hash of the frame's
-    pixels as the backbone sees them (normalised and padded), its subfolder a fingerprint of the
-    backbone's weights: whatever changes either is another file, so nothing stale is ever read.
-    Several processes, and trainings one after the other, may share a folder.
+    A file holds the features of one frame, computed in float32 even where autocast is on, so that
+    trainings of any precision may share them. Its name is a hash of the frame's pixels as the
+    backbone sees them (normalised and padded), its subfolder a fingerprint of the backbone's
+    weights: whatever changes either is another file, so nothing stale is ever read. Several
+    processes, and trainings one after the other, may share a folder.
 
     Args:
         folder: made when the first file is written.
@@ -48,10 +49,10 @@ class FeatureCache:
         """
         paths = [self._path(image) for image in images]
         missing = [row for row, path in enumerate(paths) if not path.is_file()]
-        if len(missing) == len(paths):
-            computed = compute(images)
-        elif missing:
-            computed = compute(images[missing])
+        if missing:
+            rows = images if len(missing) == len(paths) else images[missing]
+            with torch.autocast(images.device.type, enabled=False):
+                computed = compute(rows)
         frames: list[dict[str, Tensor]] = [{} for _ in paths]
         for row, path in enumerate(paths):
             if row in missing:

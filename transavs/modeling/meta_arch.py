@@ -161,7 +161,8 @@ class TransAVS(ClipModel):
             losses = self._losses(outputs, targets)
             if self.agreement_loss is not None:
                 heard = [
-                    clip[own.to(clip.device)] for clip, own in zip(embeddings, seconds, strict=True)
+                    clip[own.to(clip.device, non_blocking=True)]
+                    for clip, own in zip(embeddings, seconds, strict=True)
                 ]
                 agreement = self.agreement_loss(
                     torch.cat(heard), features.mask_features, targets, self.num_sounding

@@ -92,8 +92,12 @@ class AudioQueryGenerator(nn.Module):
         for attention, feedforward in zip(self.attention, self.feedforward, strict=True):
             queries = feedforward(attention(queries, position))
         if self.context == "clip":
-            repeats = torch.tensor([len(seconds) for seconds in frame_seconds])
-            queries = queries.repeat_interleave(repeats.to(queries.device), dim=0)
+            counts = [len(seconds) for seconds in frame_seconds]
+            queries = queries.repeat_interleave(
+                torch.tensor(counts).to(queries.device, non_blocking=True),
+                dim=0,
+                output_size=sum(counts),  # else a GPU is waited for, to learn it
+            )
         return queries, position
 
     def _contexts(self, clip: Tensor, seconds: Tensor) -> Tensor:
@@ -108,7 +112,7 @@ class AudioQueryGenerator(nn.Module):
         margin = self.length // 2
         padded = torch.nn.functional.pad(clip, (0, 0, margin, margin))
         steps = torch.arange(self.length, device=clip.device)
-        return padded[seconds.to(clip.device)[:, None] + steps]
+        return padded[seconds.to(clip.device, non_blocking=True)[:, None] + steps]
 
     def _mix(self, context: Tensor) -> Tensor:
         """Eq. (1) on ``[contexts, seconds, channels]``: ``[contexts, Q, channels]``."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
-import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +29,7 @@ from transavs.engine.benchmark import (
     write_benchmark,
 )
 from transavs.engine.trained_model import check_device, load_trained_model
+from transavs.tools.benchmark_soak import add_soak_options, check_soak, run_soak, write_curves
 from transavs.tools.command_line import (
     CommandParser,
     check_output_folder,
@@ -40,10 +39,7 @@ from transavs.tools.command_line import (
     start_logging,
 )
 from transavs.utils.progress import progress_bar
-from transavs.utils.whole_files import write_bytes
 from transavs.visualization import draw_scaling
-
-logger = logging.getLogger(__name__)
 
 PARTS = ("size", "inference", "training", "loader")
 _SEED = 0
@@ -116,6 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="N,N",
             help='with --scaling, "" for none (default: %(default)s)',
         )
+    add_soak_options(parser)
     parser.add_argument(
         "--compare", nargs=2, metavar="FILE", help="compare two files of --output instead"
     )
@@ -134,6 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(args)
     torch.set_num_threads(args.threads)
     result: dict[str, Any] = {"settings": _settings(args), "machine": describe_machine(args.device)}
+    if args.soak:
+        torch.manual_seed(_SEED)
+        return run_soak(args, _read, result)
     if args.scaling:
         result["scaling"] = _scale(args)
     else:
@@ -142,12 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.output:
         write_benchmark(args.output, result)
     if args.output and args.scaling:
-        picture = os.path.splitext(args.output)[0] + ".png"
         title = f"{args.config_file}, {args.precision}, {result['machine']['processor']}"
-        drawn = io.BytesIO()
-        draw_scaling(result["scaling"], title).savefig(drawn, format="png", dpi=100)
-        write_bytes(picture, drawn.getvalue())
-        logger.info("Curves in %s", picture)
+        write_curves(args.output, draw_scaling(result["scaling"], title))
     return 0
 
 
@@ -158,7 +154,8 @@ def _check(args: argparse.Namespace) -> None:
     unknown = [part for part in split_names(args.parts) if part not in PARTS]
     if unknown:
         raise ValueError(f"--parts: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
-    for name in ("threads", "repeats", "size", "queries", "frames", "train_batch"):
+    whole = ("threads", "repeats", "size", "queries", "frames", "train_batch")
+    for name in (*whole, "soak", "soak_period"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -166,6 +163,7 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"--claiming must be at least 0, got {args.claiming}")
     if args.precision == "fp16" and args.device == "cpu":
         raise ValueError("--precision fp16 is for GPUs; on the CPU take bf16")
+    check_soak(args)
     if args.weights and (args.queries or args.scaling):
         raise ValueError("--queries and --scaling change the model, which --weights would not fit")
     numbers = ["batches", "masks", *(f"scale_{name}" for name in SWEEPS)]
@@ -189,8 +187,8 @@ def _numbers(args: argparse.Namespace, name: str) -> list[int]:
     return numbers
 
 
-def _build(args: argparse.Namespace, point: Point | None = None) -> tuple[CfgNode, Any]:
-    """Configuration and model, with random weights if none are named."""
+def _read(args: argparse.Namespace, point: Point | None = None) -> CfgNode:
+    """Configuration, of random weights if none are named."""
     own: list[str | int] = ["MODEL.DEVICE", args.device]
     if not args.weights:
         own += ["MODEL.WEIGHTS", "", "MODEL.AUDIO.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""]
@@ -204,6 +202,12 @@ def _build(args: argparse.Namespace, point: Point | None = None) -> tuple[CfgNod
         own += ["SOLVER.IMS_PER_BATCH", args.train_batch]
     cfg = read_cfg(args.config_file, [*args.opts, *map(str, own)])
     check_device(cfg)
+    return cfg
+
+
+def _build(args: argparse.Namespace, point: Point | None = None) -> tuple[CfgNode, Any]:
+    """Configuration and model."""
+    cfg = _read(args, point)
     torch.manual_seed(_SEED)
     return cfg, load_trained_model(cfg, args.weights) if args.weights else build_model(cfg)
 

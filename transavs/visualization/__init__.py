@@ -18,6 +18,7 @@ from transavs.visualization.overlay import (
     score_heat_map,
 )
 from transavs.visualization.scaling_plot import draw_scaling
+from transavs.visualization.soak_plot import draw_soak
 from transavs.visualization.sound import draw_log_mel
 from transavs.visualization.sound_comparison import draw_under_sounds
 
@@ -37,6 +38,7 @@ __all__ = [
     "draw_run_curves",
     "draw_scaling",
     "draw_score_histogram",
+    "draw_soak",
     "draw_timeline",
     "draw_under_sounds",
     "overlay_masks",

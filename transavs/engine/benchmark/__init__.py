@@ -18,6 +18,7 @@ from transavs.engine.benchmark.report import (
     write_benchmark,
 )
 from transavs.engine.benchmark.scaling import SWEEPS, Point, measure_scaling, sweep_points
+from transavs.engine.benchmark.soak import format_soak, measure_soak, summarize_soak
 from transavs.engine.benchmark.training import STAGES, measure_training
 
 __all__ = [
@@ -31,15 +32,18 @@ __all__ = [
     "describe_machine",
     "format_benchmark",
     "format_comparison",
+    "format_soak",
     "labelled_seconds",
     "measure_cost",
     "measure_inference",
     "measure_loader",
     "measure_memory",
     "measure_scaling",
+    "measure_soak",
     "measure_training",
     "random_clips",
     "read_benchmark",
+    "summarize_soak",
     "sweep_points",
     "training_frames",
     "write_benchmark",

@@ -124,6 +124,9 @@ def measure_training(
                 total = torch.stack([value.float() for value in losses.values()]).sum()
                 scaler.scale(total).backward()
         with span("optimizer"):
+            if scaler.is_enabled():
+                # Before the step, which clips; a fused optimizer would unscale behind it.
+                scaler.unscale_(optimizer)
             scaler.step(optimizer)
             scaler.update()
 
