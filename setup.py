@@ -99,6 +99,8 @@ EXTRAS_REQUIRE = {
         "starlette>=0.40",
         "uvicorn>=0.30",
     ],
+    # Models as ONNX files, and the runtime that executes them.
+    "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"],
     "dev": [
         "build",
         "mypy>=1.8",
@@ -119,6 +121,7 @@ COMMANDS = {
     "transavs-precompute-audio": "precompute_audio",
     "transavs-ablation": "ablation",
     "transavs-benchmark": "benchmark",
+    "transavs-export": "export",
     "transavs-make-model-zoo": "make_model_zoo",
     "transavs-visualize": "visualize",
     "transavs-demo": "demo",
