@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import tempfile
 from typing import Any
 
 # Below this many weights nothing is gained.
@@ -45,7 +48,6 @@ def quantize_audio_encoder(proto: Any) -> tuple[Any, dict[str, float]]:
     # onnxruntime quantises matrix products, which it makes of these under names of its own.
     names = [node.name for node in layers]
     names += [f"{name}_MatMul" for name in names]
-    # The content, since the quantiser keeps what it is given a file of in memory anyway.
     result = _quantize(quantize_dynamic, changed, names, QuantType.QInt8)
     return result, {
         "layers": len(layers),
@@ -56,15 +58,20 @@ def quantize_audio_encoder(proto: Any) -> tuple[Any, dict[str, float]]:
 
 
 def _quantize(quantize_dynamic: Any, proto: Any, names: list[str], kind: Any) -> Any:
-    import os
-    import tempfile
-
     import onnx
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "quantized.onnx")
-        quantize_dynamic(proto, path, nodes_to_quantize=names, per_channel=True, weight_type=kind)
-        return onnx.load(path)
+    # Its remarks go to the root logger, and are about layers that stay as they are.
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "quantized.onnx")
+            quantize_dynamic(
+                proto, path, nodes_to_quantize=names, per_channel=True, weight_type=kind
+            )
+            return onnx.load(path)
+    finally:
+        logging.disable(disabled)
 
 
 def _count(tensor: Any) -> int:
