@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         print(format_latency(facts["latency"]))
     if args.evaluate:
-        facts["evaluation"] = _evaluate(cfg, model, content, args.evaluate)
+        facts["evaluation"] = _evaluate(cfg, model, contents, args.evaluate)
     write_text(_facts_path(args.output), json.dumps(facts, indent=1) + "\n")
     write_bytes(args.output, with_facts(proto, facts))
     _report(args.output, facts, len(content))
@@ -202,11 +202,15 @@ def _names(args: argparse.Namespace, cfg: CfgNode, weights: str) -> dict[str, An
     }
 
 
-def _evaluate(cfg: CfgNode, model: torch.nn.Module, content: bytes, name: str) -> dict[str, Any]:
-    """Scores of the file and of the model on a data set."""
-    exported = ExportedClipModel(ExportedModel(content), cfg.INPUT.FORMAT)
+def _evaluate(
+    cfg: CfgNode, model: torch.nn.Module, contents: dict[str, bytes], name: str
+) -> dict[str, Any]:
+    """Scores of the model and of the files on a data set."""
     found: dict[str, Any] = {"data_set": name}
-    for kind, own in (("torch", model), ("onnxruntime", exported)):
+    asked = {"torch": model}
+    for kind, content in contents.items():
+        asked[kind] = ExportedClipModel(ExportedModel(content), cfg.INPUT.FORMAT)
+    for kind, own in asked.items():
         loader = Trainer.build_test_loader(cfg, name)
         scores = evaluate_loader(cfg, own, loader, Trainer.build_evaluator(cfg, name))["avs"]
         found[kind] = {key: float(scores[key]) for key in ("M_J", "M_F")}
