@@ -112,6 +112,8 @@ EXTRAS_REQUIRE = {
         "pyarrow>=15.0",
         "ray[data]>=2.60",
     ],
+    # Models as ONNX files, and the runtime that executes them.
+    "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"],
     "dev": [
         "build",
         "hypothesis>=6.100",
@@ -133,6 +135,7 @@ COMMANDS = {
     "transavs-precompute-audio": "precompute_audio",
     "transavs-ablation": "ablation",
     "transavs-benchmark": "benchmark",
+    "transavs-export": "export",
     "transavs-make-model-zoo": "make_model_zoo",
     "transavs-visualize": "visualize",
     "transavs-demo": "demo",

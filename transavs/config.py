@@ -128,6 +128,9 @@ def _add_encoder_keys(cfg: CfgNode) -> None:
 
     # True: the whole image backbone is frozen (no gradients, running statistics kept).
     cfg.MODEL.BACKBONE.FREEZE = False
+    # Backend of torch.compile for the network's parts in training and its evaluations, such as
+    # "inductor"; "" compiles nothing.
+    cfg.MODEL.COMPILE = ""
     # Folder where a frozen backbone's features are kept, a file a frame; "" keeps none.
     cfg.MODEL.BACKBONE.CACHE = ""
 

@@ -34,6 +34,7 @@ from transavs.engine.run_log import FlushedTensorboard, MetricsFile, RunLog
 from transavs.engine.steps import build_steps, check_precision
 from transavs.evaluation import AVSEvaluator
 from transavs.evaluation.results_file import Results
+from transavs.modeling.compiling import compile_parts
 
 logger = logging.getLogger(__name__)
 
@@ -176,6 +177,13 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
                 logger.info("Evaluation results for %s in csv format:", name)
                 print_csv_format(found)
         return results[names[0]] if len(names) == 1 else results
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        model: nn.Module = super().build_model(cfg)
+        if cfg.MODEL.COMPILE:
+            compile_parts(model, cfg.MODEL.COMPILE)
+        return model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> optim.Optimizer:

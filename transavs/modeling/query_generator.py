@@ -86,18 +86,41 @@ class AudioQueryGenerator(nn.Module):
             for clip, seconds in zip(embeddings, frame_seconds, strict=True)
         ]
         # One set of queries for each distinct context: a clip ("clip") or a frame (the others).
-        queries = torch.cat([self._mix(context) for context in contexts])
-        queries = self.norm(self.channel_proj(queries))
+        queries, position = self.encode(torch.cat([self._mix(context) for context in contexts]))
+        if self.context == "clip":
+            repeated = [
+                own.expand(len(seconds), -1, -1)
+                for own, seconds in zip(queries.split(1), frame_seconds, strict=True)
+            ]
+            queries = torch.cat(repeated)
+        return queries, position
+
+    def forward_whole_clips(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns what ``forward`` does, of B clips that are equally long and given with all T
+        frames: without lists, for compilers.
+
+        Args:
+            embeddings: float ``[B, T, audio_channels]``.
+        """
+        seconds = embeddings.shape[1]
+        if self.context == "clip":
+            queries, position = self.encode(self._mix(embeddings))
+            return queries[:, None].expand(-1, seconds, -1, -1).flatten(0, 1), position
+        margin = self.length // 2
+        padded = torch.nn.functional.pad(embeddings, (0, 0, margin, margin))
+        # [B, T, length, channels]
+        contexts = torch.stack(
+            [padded[:, step : step + seconds] for step in range(self.length)], dim=2
+        )
+        return self.encode(self._mix(contexts.flatten(0, 1)))
+
+    def encode(self, mixed: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Eq. (2) and (3) on ``[contexts, Q, audio_channels]``: ``[contexts, Q, C]`` and the
+        positions ``[Q, C]`` or None."""
+        queries = self.norm(self.channel_proj(mixed))
         position = None if self.position is None else self.position.weight
         for attention, feedforward in zip(self.attention, self.feedforward, strict=True):
             queries = feedforward(attention(queries, position))
-        if self.context == "clip":
-            counts = [len(seconds) for seconds in frame_seconds]
-            queries = queries.repeat_interleave(
-                torch.tensor(counts).to(queries.device, non_blocking=True),
-                dim=0,
-                output_size=sum(counts),  # else a GPU is waited for, to learn it
-            )
         return queries, position
 
     def _contexts(self, clip: Tensor, seconds: Tensor) -> Tensor:

@@ -89,14 +89,14 @@ class TPAVIBlock(nn.Module):
         nn.init.zeros_(self.norm.bias)
 
     def forward(
-        self, visual: Tensor, audio: Tensor, clip_lengths: Sequence[int]
+        self, visual: Tensor, audio: Tensor, clip_lengths: Sequence[int] | int
     ) -> tuple[Tensor, Tensor]:
         """Returns the fused map and the projected audio.
 
         Args:
             visual: ``[N, C, h, w]``, clip after clip.
             audio: ``[N, audio_channels]``, the embedding of each frame's second.
-            clip_lengths: frames of each clip; no clip sees another.
+            clip_lengths: frames of each clip, or one number for all; no clip sees another.
 
         Returns:
             ``[N, C, h, w]`` and ``[N, C]``.
@@ -104,13 +104,21 @@ class TPAVIBlock(nn.Module):
         sound = self.audio_proj(audio)
         # phi^T g / (T h w) of each frame, then of its clip.
         context = self.phi(sound)[:, :, None] * self.g(visual.mean((2, 3)))[:, None]
-        context = torch.cat(
-            [own.mean(0, keepdim=True).expand_as(own) for own in context.split(list(clip_lengths))]
-        )
+        context = _mean_of_clips(context, clip_lengths)
         query = self.theta(visual).permute(0, 2, 3, 1)
         mixed = (query.flatten(1, 2) @ context).view_as(query).permute(0, 3, 1, 2)
         fused = visual + self.norm(self.out(mixed))
         return self.layer_norm(fused.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), sound
+
+
+def _mean_of_clips(context: Tensor, clip_lengths: Sequence[int] | int) -> Tensor:
+    """Each frame gets the mean over its clip, of ``[N, ...]``."""
+    if isinstance(clip_lengths, Sequence):
+        parts = context.split(list(clip_lengths))
+        return torch.cat([own.mean(0, keepdim=True).expand_as(own) for own in parts])
+    # A compiler's number of frames may stand for any.
+    clips = context.unflatten(0, (-1, clip_lengths))
+    return clips.mean(1, keepdim=True).expand_as(clips).flatten(0, 1)
 
 
 class ResidualUnit(nn.Module):
@@ -208,7 +216,7 @@ class TPAVIDecoder(nn.Module):
         )
 
     def forward(
-        self, features: dict[str, Tensor], audio: Tensor, clip_lengths: Sequence[int]
+        self, features: dict[str, Tensor], audio: Tensor, clip_lengths: Sequence[int] | int
     ) -> TPAVIOutput:
         """Segments N frames.
 
@@ -216,7 +224,7 @@ class TPAVIDecoder(nn.Module):
             features: the ``STAGES`` of frames whose sides are multiples of 32 pixels, ``[N, C_v, h,
                 w]``.
             audio: ``[N, audio_channels]``, the embedding of each frame's second.
-            clip_lengths: frames of each clip.
+            clip_lengths: frames of each clip, or one number for all.
         """
         maps = {stage: neck(features[stage]) for stage, neck in self.necks.items()}
         sounds = []

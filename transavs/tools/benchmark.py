@@ -29,6 +29,7 @@ from transavs.engine.benchmark import (
     write_benchmark,
 )
 from transavs.engine.trained_model import check_device, load_trained_model
+from transavs.modeling.compiling import compile_parts
 from transavs.tools.benchmark_soak import add_soak_options, check_soak, run_soak, write_curves
 from transavs.tools.command_line import (
     CommandParser,
@@ -212,13 +213,6 @@ def _build(args: argparse.Namespace, point: Point | None = None) -> tuple[CfgNod
     return cfg, load_trained_model(cfg, args.weights) if args.weights else build_model(cfg)
 
 
-def _compile(model: Any) -> None:
-    """Compiles the network's parts, not the criterion, whose matching happens in scipy."""
-    for name, part in model.named_children():
-        if name != "criterion":
-            part.compile()
-
-
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
     cfg, model = _build(args)
     parts = split_names(args.parts)
@@ -228,7 +222,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     if "size" in parts:
         found["cost"] = measure_cost(cfg, model, frames, size)
     if args.compile:  # not before: fvcore traces the model as it is
-        _compile(model)
+        compile_parts(model)
     if "inference" in parts:
         found["inference"] = [
             measure_inference(
@@ -285,7 +279,7 @@ def _scale(args: argparse.Namespace) -> dict[str, Any]:
     def measure(point: Point) -> dict[str, float]:
         own_cfg, model = _build(args, point)
         if args.compile:
-            _compile(model)
+            compile_parts(model)
         found = measure_inference(
             own_cfg,
             model,

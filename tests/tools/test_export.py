@@ -1,0 +1,118 @@
+"""The command: a file that onnxruntime runs, its facts, and mistakes."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_models import TINY
+
+from transavs.engine.export import ExportedClipModel, ExportedModel
+from transavs.tools.command_line import USER_ERROR
+from transavs.tools.export import main
+
+# A shallow network: following one takes longer the more operators it has.
+SHALLOW = (
+    "MODEL.BACKBONE.NAME", "build_timm_backbone",
+    "MODEL.TIMM.NAME", "test_resnet",
+    "MODEL.TRANSAVS.DECODER_LAYERS", "1",
+    "MODEL.TRANSAVS.NUM_CLASSES", "2",
+)  # fmt: skip
+OPTIONS = ["--config-file", "s4_R50.yaml", "--random-weights", "--size", "40,64"]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "tiny.onnx"
+    words = [*OPTIONS, "--output", str(path), "--int8-audio", "--latency", "--no-compile"]
+    assert main([*words, "--repeats", "1", *TINY, *SHALLOW]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(exported):
+    return ExportedModel(exported)
+
+
+def test_facts(exported, model):
+    facts = json.loads(exported.with_suffix(".json").read_text())
+    assert facts == model.facts
+    assert facts["inputs"]["frames"]["shape"] == ["batch", "frames", 3, 40, 64]
+    assert facts["sound"] == "waveform" and facts["sample_rate_hz"] == 16_000
+    assert facts["most_frames"] == 5 and len(facts["fingerprint"]) == 64
+    assert 0 < facts["checked"]["max_difference"] <= 1e-4
+    assert facts["checked"]["foreground"] > 0
+    assert facts["int8"]["layers"] == 1
+    assert facts["int8"]["bytes_after"] < facts["int8"]["bytes_before"]
+    assert set(facts["latency"]["runtimes"]) == {
+        "torch", "onnxruntime", "onnxruntime, int8 audio",
+    }  # fmt: skip
+    assert facts["latency"]["runtimes"]["torch"]["ratio"] == 1
+
+
+@pytest.mark.parametrize(("clips", "frames", "samples"), [(1, 1, 9), (3, 5, 90_000)])
+def test_any_number_of_clips_and_frames(model, clips, frames, samples):
+    pictures = np.zeros((clips, frames, 3, 40, 64), np.uint8)
+    found = model(pictures, np.zeros((clips, samples), np.float32))
+    assert list(found) == ["scores", "masks", "class_maps", "class_logits", "mask_logits"]
+    assert found["scores"].shape == found["masks"].shape == (clips, frames, 40, 64)
+    assert found["class_maps"].max() <= 2 and found["masks"].dtype == bool
+    assert found["class_logits"].shape == (clips, frames, 5, 3)
+    assert list(model(pictures, np.zeros((clips, 1), np.float32), "masks")) == ["masks"]
+
+
+def test_wrong_arrays_are_told(model):
+    frames, sound = np.zeros((2, 3, 3, 40, 64), np.uint8), np.zeros((2, 99), np.float32)
+    cases = {
+        "frames: expected an array of uint8, got float32": (frames.astype(np.float32), sound),
+        "frames: expected an array of uint8, got list": ([0], sound),
+        r"frames: expected shape \[batch, frames, 3, 40, 64\]": (frames[..., 1:], sound),
+        r"waveform: expected shape \[batch, samples\], got \[2, 0\]": (frames, sound[:, :0]),
+        "2 clips of frames, but 1 of waveform": (frames, sound[:1]),
+        "at most 5 frames a clip, got 6": (np.tile(frames, (1, 2, 1, 1, 1)), sound),
+        "must be finite": (frames, sound + np.nan),
+    }
+    for message, arrays in cases.items():
+        with pytest.raises(ValueError, match=message):
+            model(*arrays)
+    with pytest.raises(ValueError, match="not 'mask'"):
+        model(frames, sound, "mask")
+    with pytest.raises(ValueError, match="--sound examples, got 'waveform'"):
+        ExportedClipModel(model, "RGB")
+
+
+def test_other_files_are_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no exported model"):
+        ExportedModel(tmp_path / "none.onnx")
+    (tmp_path / "text.onnx").write_text("words")
+    with pytest.raises(ValueError, match="cannot read .*text.onnx as an ONNX model"):
+        ExportedModel(tmp_path / "text.onnx")
+
+
+def test_a_model_that_differs_is_not_written(tmp_path, monkeypatch, capsys, exported):
+    import onnx
+
+    def wrong_export(graph, size, most_frames):
+        return onnx.load(exported)  # of another seed's weights
+
+    monkeypatch.setattr("transavs.tools.export.export_graph", wrong_export)
+    monkeypatch.setattr("transavs.tools.export._SEED", 1)
+    path = tmp_path / "model.onnx"
+    assert main([*OPTIONS, "--output", str(path), *TINY, *SHALLOW]) == USER_ERROR
+    assert "the exported model differs from the model" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--output", "model.pt"], "--output must end in .onnx"),
+        (["--output", "a.onnx", "--weights", "b.pth"], "--weights without --config-file"),
+        (["--output", "a.onnx", "--evaluate", "demo_ms3_test"], "needs --sound examples"),
+        (["--output", "a.onnx", "--repeats", "0"], "--repeats must be at least 1"),
+    ],
+)
+def test_mistakes(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == USER_ERROR
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

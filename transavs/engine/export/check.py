@@ -1,0 +1,129 @@
+"""Is an exported model the model? Both are asked about the same clips."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from transavs.audio import AudioEncoder
+from transavs.engine.export.exporter import trial_inputs, with_facts
+from transavs.engine.export.graph import ClipGraph
+from transavs.engine.export.runtime import ExportedModel
+
+#: Largest difference of two score maps, in [0, 1].
+TOLERANCE = 1e-4
+# Pixels whose mask or class may differ: their scores are nearly tied.
+_MOST_PIXELS = 1e-3
+# Clips and frames of each trial.
+_CASES = ((1, 1), (2, 3), (3, 4))
+_CLASS_BIAS = "model.query_decoder.class_head.bias"
+
+
+def check_export(
+    cfg: CfgNode,
+    graph: ClipGraph,
+    proto: Any,
+    facts: dict[str, Any],
+    size: tuple[int, int],
+    tolerance: float = TOLERANCE,
+) -> dict[str, Any]:
+    """Returns how far an exported graph is from its model, on random clips.
+
+    Both answer as they are, and once more with "no object" made less likely until half of the
+    queries claim to sound: on random clips a trained model claims little.
+
+    Args:
+        cfg: of the model.
+        graph: what was exported; its model answers through ``forward(clips)``.
+        proto: the ``onnx.ModelProto``; comes back unchanged.
+        facts: for the file.
+        size: (H, W).
+        tolerance: of the scores.
+
+    Returns:
+        ``max_difference`` of the scores, ``cases`` (clips, frames, height, width of each),
+        ``foreground`` (share of the pixels that the model marked), and ``other_pixels`` (share of
+        the pixels with another mask or class).
+
+    Raises:
+        ValueError: the scores differ by more than the tolerance, or more than a thousandth of the
+            pixels have another mask or class.
+    """
+    most = facts["most_frames"]
+    cases = [(clips, min(frames, most or frames)) for clips, frames in _CASES]
+    differences, foreground, others = [], [], []
+    for claims in (False, True) if "class_logits" in facts["outputs"] else (False,):
+        own_graph, own_proto = _with_claims(graph, proto, size) if claims else (graph, proto)
+        exported = ExportedModel(with_facts(own_proto, facts))
+        for number, (clips, frames) in enumerate(cases):
+            pictures, sound = trial_inputs(own_graph, clips, frames, size, seed=number + 1)
+            found = exported(pictures.numpy(), sound.numpy())
+            expected = _ask(cfg, own_graph, pictures, sound)
+            scores = expected["scores"].numpy()
+            differences.append(float(np.abs(found["scores"] - scores).max()))
+            foreground.append(float(expected["masks"].float().mean()))
+            others += [
+                float((found[name] != expected[name].numpy()).mean())
+                for name in ("masks", "class_maps")
+                if name in found and name in expected
+            ]
+    worst, other = max(differences), max(others)
+    if not worst <= tolerance or other > _MOST_PIXELS:
+        raise ValueError(
+            f"the exported model differs from the model: its scores by up to {worst:.2g} (at most "
+            f"{tolerance:g} was expected), masks or classes in {100 * other:.3f} % of the pixels. "
+            "Nothing was written"
+        )
+    return {
+        "max_difference": worst,
+        "tolerance": tolerance,
+        "cases": [[clips, frames, *size] for clips, frames in cases],
+        "foreground": max(foreground),
+        "other_pixels": other,
+    }
+
+
+def clips_of(cfg: CfgNode, graph: ClipGraph, frames: Tensor, sound: Tensor) -> list[dict[str, Any]]:
+    """Returns the inputs of a graph as the clips that its model takes.
+
+    A waveform passes through the front-end that data are read with.
+    """
+    encoder: AudioEncoder = graph.model.audio_encoder  # type: ignore[assignment]
+    clips = []
+    for pictures, own in zip(frames, sound, strict=True):
+        if cfg.INPUT.FORMAT == "BGR":
+            pictures = pictures.flip(1)
+        clip: dict[str, Any] = {"frames": pictures}
+        if graph.sound == "waveform":
+            clip["audio"] = encoder.front_end.clip_examples(own, len(pictures))
+        elif graph.sound == "examples":
+            clip["audio"] = own
+        else:
+            clip |= {"audio_embeddings": own, "audio_embeddings_of": ("", encoder.identity())}
+        clips.append(clip)
+    return clips
+
+
+@torch.no_grad()
+def _ask(cfg: CfgNode, graph: ClipGraph, frames: Tensor, sound: Tensor) -> dict[str, Tensor]:
+    answers = graph.model(clips_of(cfg, graph, frames, sound))
+    return {name: torch.stack([own[name] for own in answers]) for name in answers[0]}
+
+
+@torch.no_grad()
+def _with_claims(graph: ClipGraph, proto: Any, size: tuple[int, int]) -> tuple[ClipGraph, Any]:
+    """Copies in which half of the queries of some clips claim to sound."""
+    logits = graph(*trial_inputs(graph, 2, 1, size))[-2]
+    lead = logits[..., -1] - logits[..., :-1].amax(-1)
+    graph, changed = copy.deepcopy(graph), copy.deepcopy(proto)
+    bias = graph.get_parameter(_CLASS_BIAS)
+    bias[-1] -= lead.median()
+    own = [tensor for tensor in changed.graph.initializer if tensor.name == _CLASS_BIAS]
+    assert len(own) == 1, f"{len(own)} tensors {_CLASS_BIAS} in the graph"
+    own[0].raw_data = bias.numpy().astype("<f4").tobytes()
+    return graph, changed
