@@ -1,11 +1,14 @@
 """requirements/locked*.txt: every pin with the hashes of its files, and nothing else installed."""
 
+import importlib.metadata
 import importlib.util
 import re
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "requirements"
@@ -46,12 +49,40 @@ def test_pip_is_called_with_hashes_alone():
     assert len(calls) == 4
     *locked, own = calls
     for call in locked:
-        assert "--require-hashes" in call.split()
+        assert {"--require-hashes", "--no-deps"} <= set(call.split())
     named = [re.search(r"requirements/(\S+)", call)[1] for call in locked]
     assert named == ["locked_build.txt", "locked.txt", "locked_alone.txt"]
     # The checkout itself, built with what is installed; it brings nothing along.
     assert {"--no-deps", "--no-build-isolation", "--editable", "."} <= set(own.split())
     assert "--no-build-isolation" in locked[1].split()
+
+
+def test_pins_need_nothing_else():
+    """--no-deps asks for nothing: every need of what is pinned must be pinned, and satisfied."""
+    pins = {
+        canonicalize_name(pin.name): pin.version
+        for source in set(pin_hashes.LOCKED_FILES.values())
+        for pin in pins_of(source)
+    }
+    checked = set()
+    for name, version in pins.items():
+        if name == "gradio":  # see pinned_alone.txt
+            continue
+        try:
+            found = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if found.version != version:
+            continue
+        for need in map(Requirement, found.requires or []):
+            if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+                continue
+            own = pins.get(canonicalize_name(need.name))
+            assert own is not None, f"{name} needs {need}, which has no pin"
+            assert need.specifier.contains(own, prereleases=True), f"{name} needs {need}, not {own}"
+        checked.add(name)
+    if not checked:
+        pytest.skip("none of the pinned versions is installed")
 
 
 def listed(*names):
