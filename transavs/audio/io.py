@@ -16,6 +16,9 @@ from transavs.audio.waveform import SAMPLE_RATE_HZ, as_waveform, resample_wavefo
 INT16_SCALE = 32768
 # Programs that write to a pipe cannot know the length and declare about 2 or 4 GiB instead.
 UNKNOWN_LENGTH_BYTES = 0x7FFF_0000
+#: Of all channels of a file, a gigabyte as float32: a small compressed file can hold hours of
+#: silence, or promise days that are not there. 93 minutes of mono at 48 kHz.
+MOST_SAMPLES = 1 << 28
 
 
 def load_waveform(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RATE_HZ) -> Tensor:
@@ -35,7 +38,8 @@ def load_waveform(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RAT
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: unreadable, empty, cut short, or with NaN or infinite samples.
+        ValueError: unreadable, empty, cut short, longer than :data:`MOST_SAMPLES`, or with NaN or
+            infinite samples.
     """
     path = Path(path)
     if not path.exists():
@@ -44,7 +48,14 @@ def load_waveform(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RAT
         raise ValueError(f"expected a sound file, but {path} is not a file")
     _check_declared_length(path)
     try:
-        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as file:
+            promised, sample_rate = file.frames * file.channels, file.samplerate
+            if promised > MOST_SAMPLES:
+                raise ValueError(
+                    f"{path} announces {promised} samples, more than the {MOST_SAMPLES} that are "
+                    "read at once: cut it"
+                )
+            samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, TypeError) as error:
         raise ValueError(
             f"cannot read {path} as sound ({error}): expected a wav file; "

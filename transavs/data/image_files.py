@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -90,7 +90,7 @@ def read_picture_size(path: str) -> tuple[int, int]:
     if path.lower().endswith(".png"):
         return read_png_size(path)
     try:
-        with open(path, "rb") as file:
+        with _open_plain(path) as file:
             start = file.read(len(_PNG_SIGNATURE))
             length = file.seek(0, os.SEEK_END)
             file.seek(max(0, length - _JPEG_TAIL_BYTES))
@@ -119,7 +119,7 @@ def read_png_size(path: str) -> tuple[int, int]:
         ValueError: the file is empty, truncated or no PNG.
     """
     try:
-        with open(path, "rb") as file:
+        with _open_plain(path) as file:
             header = file.read(24)
             length = file.seek(0, os.SEEK_END)
             file.seek(max(0, length - _PNG_TAIL_BYTES))
@@ -153,9 +153,7 @@ def read_whole_file(path: str) -> bytes:
             more than :data:`MOST_PIXELS`.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ValueError(f"{path} is no plain file; {_REMEDY}")
-        with open(path, "rb") as file:
+        with _open_plain(path) as file:
             data = file.read()
     except FileNotFoundError:
         raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
@@ -174,6 +172,13 @@ def read_whole_file(path: str) -> bytes:
             "scale it down"
         )
     return data
+
+
+def _open_plain(path: str) -> BinaryIO:
+    """The file, opened; a pipe or a device, to which a link may lead, would never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{path} is no plain file; {_REMEDY}")
+    return open(path, "rb")
 
 
 def _promised_size(data: bytes) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from transavs.engine.shipped import (
 )
 from transavs.engine.starting_weights.conversion import as_tensors, convert
 from transavs.engine.starting_weights.formats import recognise
-from transavs.utils.safe_pickle import load_checkpoint_pickle, refusal
+from transavs.utils.safe_pickle import load_checkpoint_pickle, load_tensors, refusal
 
 _LISTED_NAMES = 8
 
@@ -63,6 +63,20 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
             file.flush()
             os.fsync(file.fileno())
         os.replace(f"{path}.tmp", path)
+
+    def get_checkpoint_file(self) -> str:
+        """Returns the path of the newest checkpoint, which lies in the output folder.
+
+        Raises:
+            ValueError: the note there names another place.
+        """
+        path: str = super().get_checkpoint_file()
+        if path and os.path.dirname(path) != self.save_dir.rstrip("/"):
+            raise ValueError(
+                f"{os.path.join(self.save_dir, 'last_checkpoint')} must name a file beside it, "
+                f"not {path}: write such a name into it, or train without --resume"
+            )
+        return path
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Loads a file or URL, as detectron2 does; "" loads nothing.
@@ -106,7 +120,7 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
         try:
             if f.endswith(".safetensors"):
                 return read_safetensors(f)
-            data = torch.load(f, map_location="cpu", weights_only=True)
+            data = load_tensors(f)
         except pickle.UnpicklingError as error:
             raise ValueError(f"{f}: not a checkpoint of tensors: {refusal(error)}") from None
         except Exception as error:

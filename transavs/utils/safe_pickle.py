@@ -13,6 +13,7 @@ import math
 import os
 import pickle
 import re
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,7 +35,24 @@ class RefusedGlobalError(pickle.UnpicklingError):
     """The pickle names a function or class that its reader does not allow."""
 
 
-class _RestrictedUnpickler(pickle.Unpickler):
+class FrugalUnpickler(pickle._Unpickler):
+    """Python's reader in Python, which takes no more memory than the file has content for.
+
+    The one in C makes a table as long as the largest number that a pickle gives to an object: a
+    file of twenty bytes could ask for gigabytes.
+    """
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def _load_bytearray(self: Any) -> None:
+        (length,) = struct.unpack("<Q", self.read(8))
+        # The original fills so many bytes with zeros before it looks whether they are there.
+        self.append(bytearray(self.read(length)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray
+
+
+class _RestrictedUnpickler(FrugalUnpickler):
     def __init__(self, file: BinaryIO, allowed: AllowedGlobals, encoding: str) -> None:
         super().__init__(file, encoding=encoding)
         self._allowed = allowed
@@ -132,7 +150,7 @@ def load_checkpoint_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"expected a dictionary in {path}, got {type(content).__name__}")
     try:
-        return _with_arrays(content, set())
+        return _with_arrays(content, {})
     except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot unpickle {path}: {error}; fetch it again") from error
 
@@ -249,19 +267,28 @@ def _scalar(dtype: _DtypeRecipe, content: bytes | str) -> np.generic:
     return _build_array(content, dtype, (1,), "C")[0]
 
 
-def _with_arrays(value: Any, seen: set[int]) -> Any:
-    """Returns ``value`` with finished arrays; dictionaries and lists are changed in place."""
+def _with_arrays(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
+    """Returns ``value`` with finished arrays; dictionaries and lists are changed in place.
+
+    Args:
+        value: what was unpickled.
+        done: containers that were met before, by identity, each with what became of it: a few
+            tuples that hold each other stand for any number of them.
+    """
     if isinstance(value, _ArrayRecipe):
         if value.array is None:
             raise ValueError("an array without content")
         return value.array
-    if isinstance(value, tuple):
-        return tuple(_with_arrays(item, seen) for item in value)
-    if isinstance(value, dict | list) and id(value) not in seen:
-        seen.add(id(value))
-        for key in list(value) if isinstance(value, dict) else range(len(value)):
-            value[key] = _with_arrays(value[key], seen)
-    return value
+    if not isinstance(value, tuple | dict | list):
+        return value
+    if id(value) not in done:
+        if isinstance(value, tuple):
+            done[id(value)] = value, tuple(_with_arrays(item, done) for item in value)
+        else:
+            done[id(value)] = value, value
+            for key in list(value) if isinstance(value, dict) else range(len(value)):
+                value[key] = _with_arrays(value[key], done)
+    return done[id(value)][1]
 
 
 # What the tensor of an AVSBench pickle needs. Only protocol 2 asks for the last one.
@@ -289,6 +316,21 @@ CHECKPOINT_GLOBALS: AllowedGlobals = {
         )
     },
 }
+
+
+def load_tensors(path: str | os.PathLike[str]) -> Any:
+    """Returns what ``torch.save`` wrote, on the CPU, if it is tensors and plain values alone.
+
+    Raises:
+        pickle.UnpicklingError: it is more, or a program of TorchScript; see :func:`refusal`.
+        Exception: of several kinds, if the file is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except RuntimeError as error:
+        if "TorchScript" not in str(error):
+            raise
+        raise pickle.UnpicklingError("a program of TorchScript") from None
 
 
 def refusal(error: pickle.UnpicklingError) -> str:
