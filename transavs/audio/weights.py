@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from transavs.utils.lightning_checkpoint import load_lightning_checkpoint
 from transavs.utils.plain_tensors import is_plain, is_same_kind
-from transavs.utils.safe_pickle import load_tensors, refusal
+from transavs.utils.torch_files import load_tensors, refusal
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,8 @@ from transavs.engine.shipped import (
 )
 from transavs.engine.starting_weights.conversion import as_tensors, convert
 from transavs.engine.starting_weights.formats import recognise
-from transavs.utils.safe_pickle import load_checkpoint_pickle, load_tensors, refusal
+from transavs.utils.safe_pickle import load_checkpoint_pickle
+from transavs.utils.torch_files import load_tensors, refusal
 
 _LISTED_NAMES = 8
 

@@ -11,7 +11,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from transavs.utils.safe_pickle import load_tensors, refusal
+from transavs.utils.torch_files import load_tensors, refusal
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from transavs.engine.starting_weights.conversion import as_tensors
 from transavs.utils.lightning_checkpoint import load_lightning_checkpoint
-from transavs.utils.safe_pickle import load_checkpoint_pickle, load_tensors, refusal
+from transavs.utils.safe_pickle import load_checkpoint_pickle
+from transavs.utils.torch_files import load_tensors, refusal
 
 # What files wrap their tensors in, outermost first.
 _WRAPPERS = ("model", "state_dict", "blobs")
