@@ -45,14 +45,18 @@ help:
 
 venv: $(INSTALLED)
 
-$(INSTALLED): requirements/pinned.txt requirements/pinned_alone.txt setup.py pyproject.toml transavs/tools/install_detectron2.py
+# Every file that pip takes must have one of the hashes of requirements/locked*.txt, which hold all that is
+# needed: --no-deps, because pip's older releases want hashes of coverage[toml] beside coverage's. What is
+# built from source is built with the tools that were installed before, not with such as pip would fetch.
+$(INSTALLED): $(wildcard requirements/*.txt) setup.py pyproject.toml transavs/tools/install_detectron2.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "the pinned versions need Python 3.11 or newer, $(PYTHON) is" \
 	    "$$($(PYTHON) --version 2>&1); try make venv PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(VENV_PYTHON) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "could not make $(VENV); on Debian: apt-get install python3-venv" >&2; exit 1; }
-	@$(call install,--requirement requirements/pinned.txt)
-	@$(call install,--no-deps --requirement requirements/pinned_alone.txt)
+	@$(call install,--require-hashes --no-deps --requirement requirements/locked_build.txt)
+	@$(call install,--require-hashes --no-deps --no-build-isolation --requirement requirements/locked.txt)
+	@$(call install,--require-hashes --no-deps --requirement requirements/locked_alone.txt)
 	@$(VENV_PYTHON) transavs/tools/install_detectron2.py
 	@$(call install,--quiet --no-deps --no-build-isolation --editable .)
 	@$(VENV_PYTHON) -m transavs.env

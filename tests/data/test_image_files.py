@@ -131,11 +131,11 @@ def test_broken_jpeg_header(tmp_path: Path) -> None:
 
 
 def test_absurd_size(tmp_path: Path) -> None:
-    """A header that promises more pixels than any decoder accepts."""
+    """A header that promises gigabytes of pixels."""
     path = Path(write(tmp_path / "a.png", np.zeros((2, 2), np.uint8)))
     path.write_bytes(with_png_size(path.read_bytes(), 60000))
     for read in READERS[:3]:
-        with pytest.raises(ValueError, match="a.png is no readable image"):
+        with pytest.raises(ValueError, match="a.png is 60000 x 60000 pixels, more than"):
             read(str(path))
 
 

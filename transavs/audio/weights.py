@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from transavs.utils.lightning_checkpoint import load_lightning_checkpoint
 from transavs.utils.plain_tensors import is_plain, is_same_kind
-from transavs.utils.safe_pickle import refusal
+from transavs.utils.torch_files import load_tensors, refusal
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         elif file.suffix == ".ckpt":
             tensors = load_lightning_checkpoint(file)
         else:
-            tensors = torch.load(file, map_location="cpu", weights_only=True)
+            tensors = load_tensors(file)
     except pickle.UnpicklingError as error:
         raise ValueError(f"cannot read {file} as weights: {refusal(error)}") from None
     except Exception as error:  # each format has exceptions of its own, down to KeyError

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 import struct
 from typing import Any, BinaryIO
 
@@ -22,6 +24,8 @@ _JPEG_SIGNATURE = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 # Cameras and editors leave a little behind it.
 _JPEG_TAIL_BYTES = 1024
+#: Of a picture: a small file can promise gigabytes of pixels. 8192 x 8192.
+MOST_PIXELS = 1 << 26
 _REMEDY = "restore the file from the data set's archive"
 
 
@@ -139,7 +143,8 @@ def read_whole_file(path: str) -> bytes:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is empty, or a PNG or JPEG without its end.
+        ValueError: no plain file (a device never ends), empty, a PNG or JPEG without its end, or of
+            more than :data:`MOST_PIXELS`.
     """
     with _open(path) as file:
         data = file.read()
@@ -151,16 +156,39 @@ def read_whole_file(path: str) -> bytes:
     if not data or truncated:
         state = "truncated" if truncated else "empty"
         raise ValueError(f"{path} is {state} ({len(data)} bytes); {_REMEDY}")
+    width, height = _promised_size(data)
+    if width * height > MOST_PIXELS:
+        raise ValueError(
+            f"{path} is {width} x {height} pixels, more than the {MOST_PIXELS} that are read; "
+            "scale it down"
+        )
     return data
 
 
 def _open(path: str) -> BinaryIO:
+    """The file, opened; a pipe or a device, to which a link may lead, would never end."""
     try:
+        kind = os.stat(path).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            raise ValueError(f"{path} is no plain file; {_REMEDY}")
         return open(path, "rb")
     except FileNotFoundError:
         raise FileNotFoundError(f"no {path}; {_REMEDY}") from None
     except OSError as error:
         raise OSError(f"{path} cannot be read as a picture ({error.strerror}); {_REMEDY}") from None
+
+
+def _promised_size(data: bytes) -> tuple[int, int]:
+    """(width, height) by a picture's header; zeros where a decoder must tell what it is."""
+    if data.startswith(_PNG_SIGNATURE):
+        return struct.unpack(">II", data[16:24]) if len(data) >= 24 else (0, 0)
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            return picture.size
+    except PIL.Image.DecompressionBombError:
+        return (MOST_PIXELS, 2)
+    except Exception:  # its readers of headers raise nearly anything
+        return (0, 0)
 
 
 def _decode(path: str, flags: int) -> Image:

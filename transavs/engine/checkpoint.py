@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlparse
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.utils import comm
@@ -28,7 +27,8 @@ from transavs.engine.shipped import (
 )
 from transavs.engine.starting_weights.conversion import as_tensors, convert
 from transavs.engine.starting_weights.formats import recognise
-from transavs.utils.safe_pickle import load_checkpoint_pickle, refusal
+from transavs.utils.safe_pickle import load_checkpoint_pickle
+from transavs.utils.torch_files import load_tensors, refusal
 
 _LISTED_NAMES = 8
 
@@ -148,7 +148,7 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
         try:
             if f.endswith(".safetensors"):
                 return read_safetensors(f)
-            data = torch.load(f, map_location="cpu", weights_only=True)
+            data = load_tensors(f)
         except pickle.UnpicklingError as error:
             raise ValueError(f"{f}: not a checkpoint of tensors: {refusal(error)}") from None
         except Exception as error:

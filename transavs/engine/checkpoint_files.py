@@ -109,7 +109,7 @@ def newest_whole_checkpoint(folder: str) -> str | None:
     one that is whole, with a warning that names both. Nothing is changed in the folder.
 
     Raises:
-        ValueError: there are checkpoints, but none can be read.
+        ValueError: there are checkpoints, but none can be read, or the note leads elsewhere.
     """
     if not has_checkpoints(folder):
         return None
@@ -173,6 +173,11 @@ def _named_checkpoint(folder: str) -> str | None:
             name = file.read().strip("\0\n\r\t ")
     except (OSError, UnicodeDecodeError):
         return None
+    if os.path.basename(name) != name:
+        raise ValueError(
+            f"{os.path.join(folder, NOTE)} must name a file beside it, not {name}: write such a "
+            "name into it, or train without --resume"
+        )
     return os.path.join(folder, name) if name else None
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import sys
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor, nn
+
+from transavs.utils.torch_files import load_tensors, refusal
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +32,11 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(path)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"MODEL.TIMM.WEIGHTS: cannot read {path} as tensors: {refusal(error)}"
+        ) from None
     except Exception as error:  # each format has exceptions of its own
         raise ValueError(
             f"MODEL.TIMM.WEIGHTS: cannot read {path} as tensors ({error}); fetch it again"

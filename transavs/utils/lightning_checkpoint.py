@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from transavs.utils.safe_pickle import CHECKPOINT_GLOBALS
+from transavs.utils.safe_pickle import CHECKPOINT_GLOBALS, FrugalUnpickler
 
 
 class Placeholder:
@@ -40,7 +40,7 @@ class Placeholder:
         pass
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(FrugalUnpickler):
     def find_class(self, module_name: str, global_name: str) -> Any:
         allowed = CHECKPOINT_GLOBALS.get((module_name, global_name))
         # A new class for each name: a pickle may set attributes of what it is given.

@@ -12,7 +12,7 @@ import io
 import math
 import os
 import pickle
-import re
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,8 +20,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from torch import Tensor
-
-from transavs.utils.pickle_memory import check_pickle_memory
 
 # Of one example: channel, time windows, mel bands.
 LOG_MEL_EXAMPLE_SHAPE = (1, 96, 64)
@@ -39,7 +37,24 @@ class RefusedGlobalError(pickle.UnpicklingError):
     """The pickle names a function or class that its reader does not allow."""
 
 
-class _RestrictedUnpickler(pickle.Unpickler):
+class FrugalUnpickler(pickle._Unpickler):
+    """Python's reader in Python, which takes no more memory than the file has content for.
+
+    The one in C makes a table as long as the largest number that a pickle gives to an object: a
+    file of twenty bytes could ask for gigabytes.
+    """
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def _load_bytearray(self: Any) -> None:
+        (length,) = struct.unpack("<Q", self.read(8))
+        # The original fills so many bytes with zeros before it looks whether they are there.
+        self.append(bytearray(self.read(length)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray
+
+
+class _RestrictedUnpickler(FrugalUnpickler):
     def __init__(self, file: BinaryIO, allowed: AllowedGlobals, encoding: str) -> None:
         super().__init__(file, encoding=encoding)
         self._allowed = allowed
@@ -68,7 +83,6 @@ def restricted_load(
     """
     source = source or str(getattr(file, "name", "the stream"))
     try:
-        check_pickle_memory(file)
         return _RestrictedUnpickler(file, allowed, encoding).load()
     except RefusedGlobalError as error:
         raise ValueError(
@@ -138,7 +152,7 @@ def load_checkpoint_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"expected a dictionary in {path}, got {type(content).__name__}")
     try:
-        return _with_arrays(content, set())
+        return _with_arrays(content, {})
     except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot unpickle {path}: {error}; fetch it again") from error
 
@@ -257,19 +271,28 @@ def _scalar(dtype: _DtypeRecipe, content: bytes | str) -> np.generic:
     return _build_array(content, dtype, (1,), "C")[0]
 
 
-def _with_arrays(value: Any, seen: set[int]) -> Any:
-    """Returns ``value`` with finished arrays; dictionaries and lists are changed in place."""
+def _with_arrays(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
+    """Returns ``value`` with finished arrays; dictionaries and lists are changed in place.
+
+    Args:
+        value: what was unpickled.
+        done: containers that were met before, by identity, each with what became of it: a few
+            tuples that hold each other stand for any number of them.
+    """
     if isinstance(value, _ArrayRecipe):
         if value.array is None:
             raise ValueError("an array without content")
         return value.array
-    if isinstance(value, tuple):
-        return tuple(_with_arrays(item, seen) for item in value)
-    if isinstance(value, dict | list) and id(value) not in seen:
-        seen.add(id(value))
-        for key in list(value) if isinstance(value, dict) else range(len(value)):
-            value[key] = _with_arrays(value[key], seen)
-    return value
+    if not isinstance(value, tuple | dict | list):
+        return value
+    if id(value) not in done:
+        if isinstance(value, tuple):
+            done[id(value)] = value, tuple(_with_arrays(item, done) for item in value)
+        else:
+            done[id(value)] = value, value
+            for key in list(value) if isinstance(value, dict) else range(len(value)):
+                value[key] = _with_arrays(value[key], done)
+    return done[id(value)][1]
 
 
 # What the tensor of an AVSBench pickle needs. Only protocol 2 asks for the last one.
@@ -297,16 +320,3 @@ CHECKPOINT_GLOBALS: AllowedGlobals = {
         )
     },
 }
-
-
-def refusal(error: pickle.UnpicklingError) -> str:
-    """Returns what to tell of a file that torch refused to load with ``weights_only``.
-
-    torch's own text recommends to load the file without that protection.
-    """
-    asked = re.search(r"GLOBAL (\S+)", str(error))
-    wish = f"it asks for {asked[1]}" if asked else "it holds more than tensors, or is damaged"
-    return (
-        f"refused, {wish}; nothing of it was run. Expected a dictionary of tensors and plain "
-        "values: ask whoever made the file to save its state_dict() alone"
-    )

@@ -26,6 +26,8 @@ _REFERRING_FORMATS = frozenset(
     "hls applehttp concat dash imf sdp rtp rtsp sap webm_dash_manifest vobsub lavfi "
     "v4l2 video4linux2 alsa oss x11grab fbdev kmsgrab jack".split()
 )
+#: Of a picture, 8192 x 8192: a small file can promise sizes of which a few fill the memory.
+MOST_PIXELS = 1 << 26
 # A file whose packets fail this often in a row ends there.
 _MOST_FAILURES = 200
 # Timestamps of sound are rounded to milliseconds in some containers; what deviates by more than
@@ -62,7 +64,11 @@ def open_container(path: Path, what: str = "film") -> Any:
 def _allowed() -> dict[str, str]:
     """Options that keep FFmpeg inside the one file: somebody else may have sent it."""
     formats = ",".join(sorted(av.formats_available - _REFERRING_FORMATS))
-    return {"protocol_whitelist": "file", "format_whitelist": formats}
+    return {
+        "protocol_whitelist": "file",
+        "format_whitelist": formats,
+        "max_pixels": str(MOST_PIXELS),
+    }
 
 
 def container_start(container: Any) -> float:

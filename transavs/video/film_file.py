@@ -12,6 +12,7 @@ from av.error import FFmpegError
 from av.video.reformatter import Interpolation
 
 from transavs.video.decoding import (
+    MOST_PIXELS,
     choose_track,
     container_seconds,
     container_start,
@@ -160,6 +161,14 @@ class FilmFile(Film):
         for stream in container.streams.video:
             # Covers of albums are streams of one picture.
             if not stream.disposition & stream.disposition.attached_pic:
+                context = stream.codec_context
+                if context.width * context.height > MOST_PIXELS:
+                    raise ValueError(
+                        f"{self.path} has pictures of {context.width} x {context.height} pixels, "
+                        f"more than the {MOST_PIXELS} that are read: scale it down"
+                    )
+                # For pictures that grow amid the film.
+                context.options = {"max_pixels": str(MOST_PIXELS)}
                 stream.thread_type = "AUTO"
                 return stream
         raise ValueError(

@@ -9,7 +9,13 @@ pytest.importorskip("starlette")
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from transavs.tools.web_page.gate import COOKIE, Gate, safe_name, session_key
+from transavs.tools.web_page.gate import (
+    COOKIE,
+    MOST_LARGE_UPLOADS,
+    Gate,
+    safe_name,
+    session_key,
+)
 from transavs.tools.web_page.sessions import Sessions
 
 LIMIT = 100_000
@@ -136,6 +142,53 @@ def test_an_upload_that_breaks_off(sessions, path):
     # No traceback: people close pages.
     asyncio.run(Gate(behind, sessions, LIMIT, None)(scope, receive, send))
     assert not messages and not list(sessions.root.rglob("*.*"))
+
+
+def test_all_sessions_share_the_room(browser, sessions):
+    """Each keeps four uploads; a thousand sessions would fill any disk."""
+    content = bytes(LIMIT - 1000)
+    answers = []
+    for _ in range(MOST_LARGE_UPLOADS // 4 + 1):
+        client = browser()
+        answers += [upload(client, content=content) for _ in range(4)]
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert "try again" in answers[-1].text and answers[-1].headers["retry-after"]
+    most = MOST_LARGE_UPLOADS * LIMIT
+    assert most - 2 * LIMIT < sessions.kept_bytes() <= most
+    session_of(sessions, client).delete_files()
+    sessions.end_all()
+    assert sessions.kept_bytes() == 0
+    assert upload(browser(), content=content).status_code == 200
+
+
+def test_an_upload_that_stands_still(sessions, monkeypatch):
+    monkeypatch.setattr("transavs.tools.web_page.gate._PATIENCE_SECONDS", 0.01)
+    session = sessions.start()
+    headers = {
+        "cookie": f"{COOKIE}={session.key}",
+        "content-type": "multipart/form-data; boundary=x",
+        "content-length": "1000",
+    }
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/gradio_api/upload",
+        "query_string": b"",
+        "headers": [(key.encode(), value.encode()) for key, value in headers.items()],
+    }
+    sent = []
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    gate = Gate(behind, sessions, LIMIT, None)
+    asyncio.run(gate(scope, receive, send))
+    assert sent[0]["status"] == 408 and b"stood still" in sent[1]["body"]
+    # What it had announced is free again.
+    assert gate._coming_bytes == 0
 
 
 def test_no_room_for_an_upload(browser, sessions, monkeypatch):

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from transavs.engine.starting_weights.conversion import as_tensors
 from transavs.utils.lightning_checkpoint import load_lightning_checkpoint
-from transavs.utils.safe_pickle import load_checkpoint_pickle, refusal
+from transavs.utils.safe_pickle import load_checkpoint_pickle
+from transavs.utils.torch_files import load_tensors, refusal
 
 # What files wrap their tensors in, outermost first.
 _WRAPPERS = ("model", "state_dict", "blobs")
@@ -54,7 +54,7 @@ def _read(file: Path) -> Any:
     try:
         if file.suffix == ".safetensors":
             return safetensors.torch.load_file(file, device="cpu")
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return load_tensors(file)
     except pickle.UnpicklingError as error:
         raise ValueError(f"cannot read {file} as weights: {refusal(error)}") from None
     except Exception as error:  # each format has exceptions of its own

@@ -23,6 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from transavs.tools.web_page.request_bodies import (
     TooLargeError,
+    TooSlowError,
+    in_time,
     limited,
     replayed,
     with_own_files,
@@ -55,6 +57,10 @@ _HEADERS = {
 # Beside the file there are a name and boundaries.
 _FORM_BYTES = 1 << 16
 _MOST_REQUEST_BYTES = 1 << 20
+# All sessions together, and what is on its way, take as much as so many of the largest uploads.
+MOST_LARGE_UPLOADS = 50
+# An upload of which nothing came for so long has broken off, whatever its connection says.
+_PATIENCE_SECONDS = 60.0
 _MOST_NAME_CHARACTERS = 100
 # File systems count bytes; the ending comes on top.
 _MOST_NAME_BYTES = 180
@@ -76,6 +82,8 @@ class Gate:
     ) -> None:
         self._app, self._sessions = app, sessions
         self._most_bytes, self._hosts = most_bytes, hosts
+        # Announced by the uploads that are on their way.
+        self._coming_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -169,7 +177,22 @@ class Gate:
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > limit:
             return PlainTextResponse(too_large, status_code=413)
-        upload = Request(request.scope, limited(request.receive, limit))
+        announced = int(length) if length.isdigit() else limit
+        kept = await run_in_threadpool(self._sessions.kept_bytes)
+        if kept + self._coming_bytes + announced > MOST_LARGE_UPLOADS * self._most_bytes:
+            text = "this page holds as many files as it can: try again in some minutes"
+            return PlainTextResponse(text, status_code=503, headers={"retry-after": "300"})
+        self._coming_bytes += announced
+        try:
+            return await self._take(request, session, limit, too_large)
+        finally:
+            self._coming_bytes -= announced
+
+    async def _take(
+        self, request: Request, session: Session, limit: int, too_large: str
+    ) -> Response:
+        receive = in_time(limited(request.receive, limit), _PATIENCE_SECONDS)
+        upload = Request(request.scope, receive)
         try:
             async with upload.form(max_files=1, max_fields=4) as form:
                 file: Any = form.get("files")
@@ -179,6 +202,8 @@ class Gate:
                 await run_in_threadpool(_copy, file.file, path)
         except TooLargeError:
             return PlainTextResponse(too_large, status_code=413)
+        except TooSlowError:
+            return PlainTextResponse("the upload stood still for too long", status_code=408)
         except MultiPartException as error:
             return PlainTextResponse(error.message, status_code=400)
         except ClientDisconnect:

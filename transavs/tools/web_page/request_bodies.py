@@ -6,6 +6,7 @@ those that are addresses.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -18,6 +19,22 @@ _LENGTH_HEADERS = (b"content-length", b"transfer-encoding")
 
 class TooLargeError(Exception):
     """More came than is allowed."""
+
+
+class TooSlowError(Exception):
+    """Nothing came for too long."""
+
+
+def in_time(receive: Receive, seconds: float) -> Receive:
+    """Returns a ``receive`` that raises TooSlowError where nothing comes for so long."""
+
+    async def receive_in_time() -> Message:
+        try:
+            return await asyncio.wait_for(receive(), seconds)
+        except asyncio.TimeoutError:
+            raise TooSlowError from None
+
+    return receive_in_time
 
 
 def limited(receive: Receive, most_bytes: int) -> Receive:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import re
 import secrets
 import shutil
@@ -112,6 +114,16 @@ class Sessions:
         self._clock = clock
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
+
+    def kept_bytes(self) -> int:
+        """Returns how much the files of all sessions take."""
+        total = 0
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                # It may be deleted meanwhile.
+                with contextlib.suppress(OSError):
+                    total += os.stat(os.path.join(folder, name)).st_size
+        return total
 
     def find(self, key: str | None) -> Session | None:
         """Returns the session of a cookie, which counts as seen, or None."""
