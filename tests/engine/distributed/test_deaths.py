@@ -17,7 +17,7 @@ from transavs.engine.distributed.watch import Watch
 
 ENDS = {
     "killed": (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL"),
-    "raises": (lambda: {}["own fault"], "failed:\nTraceback[^$]*KeyError: 'own fault'"),
+    "raises": (lambda: {}["own fault"], "failed:\nTraceback(?:.|\n)*KeyError: 'own fault'"),
     "exits": (lambda: os._exit(7), "ended with exit code 7"),
 }
 

@@ -11,7 +11,8 @@ from transavs.engine.distributed import Job, add_job_arguments, job_of
 
 SCRIPT = Path(__file__).resolve().parents[3] / "docs" / "slurm" / "train.sbatch"
 STAND_INS = {
-    "scontrol": 'if [ "$1" = show ]; then printf "node7\\nnode8\\n"; else echo "$@" >> "$CALLS"; fi',
+    "scontrol": 'if [ "$1" = show ]; then printf "node7\\nnode8\\n"; exit; fi\n'
+    'echo "$@" >> "$CALLS"',
     "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || code=$?; done\n'
     "exit ${code:-0}",
     "python": 'printf "%s\\n" "$*" >> "$CALLS"; exit "$CODE"',
