@@ -15,9 +15,14 @@ from detectron2.utils import comm
 from transavs.engine.distributed import Job, JobFailed, launch, worker
 from transavs.engine.distributed.watch import Watch
 
+
+def own_fault() -> None:
+    raise KeyError("own fault")
+
+
 ENDS = {
     "killed": (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL"),
-    "raises": (lambda: {}["own fault"], "failed:\nTraceback(?:.|\n)*KeyError: 'own fault'"),
+    "raises": (own_fault, "failed:\nTraceback(?:.|\n)*KeyError: 'own fault'"),
     "exits": (lambda: os._exit(7), "ended with exit code 7"),
 }
 

@@ -93,7 +93,7 @@ class _Pulse(threading.Thread):
 
     @property
     def own_name(self) -> str:
-        return self._name(self._rank)
+        return self._process(self._rank)
 
     def run(self) -> None:
         try:
@@ -112,7 +112,7 @@ class _Pulse(threading.Thread):
         silent = self._silent()
         if silent is not None:
             message = f"has not been heard of for {self._silence:g} s"
-            return Failure(self._name(silent), message).publish(self._store)
+            return Failure(self._process(silent), message).publish(self._store)
         if os.getppid() != self._parent:
             return Failure(self.own_name, "lost the process that started it").publish(self._store)
         return None
@@ -135,7 +135,7 @@ class _Pulse(threading.Thread):
                 return rank
         return None
 
-    def _name(self, rank: int) -> str:
+    def _process(self, rank: int) -> str:
         return f"process {rank} of {self._world_size}"
 
 
