@@ -1,19 +1,29 @@
-"""What the tests run in several processes: spawned processes import it by name."""
+"""What the tests run in several processes, and how they start them."""
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Sequence
+import multiprocessing
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
+import tiny_models
 import torch
 from detectron2.engine.defaults import create_ddp_model
+from detectron2.modeling import build_model
 from detectron2.utils import comm
-from listening_model import ListeningModel
 from torch import Tensor, nn
 
 from transavs.config import setup_cfg
+from transavs.data.loader import shard_bounds
 from transavs.engine import Trainer
+from transavs.engine.distributed import Job, launch
 from transavs.losses import (
     AudioQueryDistanceLoss,
     HungarianMatcher,
@@ -22,6 +32,13 @@ from transavs.losses import (
 )
 from transavs.structures import FrameTargets, QueryOutput
 
+#: Frames and masks of the clips of some global batches, for :func:`model_gradients`. Two and four
+#: processes get unequal shares of the first; in the others some of them, or all, get no target.
+CLIPS = {
+    "uneven": [(1, 2), (2, 1), (1, 3), (1, 0), (3, 1)],
+    "one with targets": [(1, 0), (1, 0), (2, 0), (1, 2)],
+    "silence": [(1, 0), (2, 0), (1, 0), (1, 0)],
+}
 CHANNELS, QUERIES, SIZE = 4, 5, (8, 12)
 
 
@@ -73,16 +90,92 @@ def gradients(
     return {name: value.detach() for name, value in losses.items()}, found
 
 
+def in_processes(main: Callable[..., Any], count: int, *args: Any) -> None:
+    """Runs ``main(*args)`` in so many forked processes, which need not import anything again."""
+    with pytest.MonkeyPatch.context() as patch:
+        # NCCL would be chosen where a GPU is visible.
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        launch(main, Job(count), args, "fork")
+
+
+def on_machines(main: Callable[[int, int], int], count: int) -> list[int]:
+    """Returns the exit codes of ``main(machine_rank, port)``, forked at once for each machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def run(rank: int) -> None:
+        sys.exit(main(rank, port))
+
+    context = multiprocessing.get_context("fork")
+    machines = [context.Process(target=run, args=(rank,)) for rank in range(count)]
+    gc.collect()  # not in the new processes, in which the threads of old stores are missing
+    for machine in machines:
+        machine.start()
+    for machine in machines:
+        machine.join()
+    return [machine.exitcode for machine in machines]
+
+
 def save_gradients(batches: list[list[list[int]]], folder: str) -> None:
     """Writes what ``gradients`` returns for each batch, one file a process."""
-    torch.set_num_threads(1)
     results = [gradients(shares, [comm.get_rank()]) for shares in batches]
     torch.save(results, Path(folder) / f"{comm.get_rank()}.pth")
 
 
+@contextmanager
+def precision(dtype: torch.dtype) -> Iterator[None]:
+    """Context in which models compute in ``dtype``, also where they ask for single precision."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "float", lambda self: self.to(dtype))
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+
+def model_gradients(name: str, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Losses and gradients of a whole TransAVS for this process's share of the batch ``name``."""
+    clips = [
+        # Of 64 pixels: group norm refuses the single value that 32 leave at stride 32.
+        tiny_models.random_clip(64, 64, frames=frames, masks=masks, seed=index)
+        for index, (frames, masks) in enumerate(CLIPS[name])
+    ]
+    with precision(dtype):
+        # All pairs of queries are close enough for AQDL.
+        options = ("MODEL.TRANSAVS.AGREEMENT_WEIGHT", 1.0, "MODEL.TRANSAVS.AQDL_DISTANCE", 1e3)
+        model = tiny_models.tiny_model(*options).to(dtype)
+        tiny_models.make_confident(model)
+        # Clips come in single precision.
+        model.audio_encoder.register_forward_pre_hook(lambda _, args: (args[0].to(dtype),))
+        first, last = shard_bounds(len(clips), comm.get_rank(), comm.get_world_size())
+        # Held until the gradients are there: without it they are not exchanged.
+        parallel = create_ddp_model(model, broadcast_buffers=False, device_ids=None)
+        losses = parallel(clips[first:last])
+        torch.stack(list(losses.values())).sum().backward()
+    found = {name: value.grad for name, value in tiny_models.trainable(model).items()}
+    return {name: value.detach() for name, value in losses.items()}, found
+
+
+def save_model_gradients(folder: str) -> None:
+    """Writes what ``model_gradients`` returns for each batch and precision, one file a process."""
+    results = {
+        (name, dtype): model_gradients(name, dtype)
+        for name in CLIPS
+        for dtype in (torch.float32, torch.float64)
+    }
+    torch.save(results, Path(folder) / f"{comm.get_rank()}.pth")
+
+
 def save_test_results(config: str, opts: Sequence[str], folder: str) -> None:
-    """Writes what ``Trainer.test`` returns for the listening model, one file a process."""
-    torch.set_num_threads(1)
+    """Writes what ``Trainer.test`` returns and which clips it saw, one file a process."""
     cfg = setup_cfg(config, opts)
-    results = Trainer.test(cfg, create_ddp_model(ListeningModel(cfg), device_ids=None))
-    (Path(folder) / f"{comm.get_rank()}.json").write_text(json.dumps(results))
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    seen: list[str] = []
+    model.register_forward_pre_hook(lambda _, args: seen.extend(c["clip_id"] for c in args[0]))
+    if any(value.requires_grad for value in model.parameters()):
+        model = create_ddp_model(model, broadcast_buffers=False, device_ids=None)
+    results = Trainer.test(cfg, model)
+    (Path(folder) / f"{comm.get_rank()}.json").write_text(json.dumps([results, seen]))

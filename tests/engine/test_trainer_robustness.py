@@ -1,14 +1,11 @@
 """TEST.ROBUSTNESS: what Trainer.test adds, when, and in several processes."""
 
-import json
 import logging
 from pathlib import Path
 
-import gloo_workers
 import listening_model
 import numpy as np
 import pytest
-from detectron2.engine import launch
 from listening_model import LOUD_JACCARD, MARKED_SHARE, ListeningModel
 
 from transavs.config import setup_cfg
@@ -99,31 +96,6 @@ def test_several_data_sets(config: str, tmp_path: Path) -> None:
         assert list(results[name]) == ["avs", "robustness"]
     content = read_results(tmp_path / "run" / "robustness.json")
     assert set(content) == {*names, "robustness"} and set(content["robustness"]) == set(names)
-
-
-def test_two_processes_say_what_one_does(
-    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # detectron2 would choose NCCL where a GPU is visible.
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    delta = ["MODEL.TRANSAVS.AQDL_THRESHOLD", "[0.5,0.2]"]
-    opts = [*options(tmp_path), *delta]
-    cfg = setup_cfg(config, opts)
-    expected = Trainer.test(cfg, ListeningModel(cfg))
-    (tmp_path / "run" / "robustness.json").unlink()
-    launch(
-        gloo_workers.save_test_results,
-        2,
-        dist_url="auto",
-        args=(config, opts, str(tmp_path)),
-    )
-    main, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
-    assert other == {}
-    assert list(main) == ["avs", "robustness"]
-    for task, values in expected.items():
-        assert main[task] == pytest.approx(values, nan_ok=True), task
-    assert main["avs"]["queries_confident"] == pytest.approx(25 / 15)
-    assert (tmp_path / "run" / "robustness.json").is_file()
 
 
 def test_mistakes_come_before_the_work(config: str) -> None:

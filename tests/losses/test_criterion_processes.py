@@ -3,7 +3,6 @@
 import gloo_workers
 import pytest
 import torch
-from detectron2.engine import launch
 
 # True masks of each frame, for each of the two processes.
 BATCHES = {
@@ -19,11 +18,7 @@ BATCHES = {
 @pytest.fixture(scope="module")
 def in_two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gloo")
-    with pytest.MonkeyPatch.context() as patch:
-        # detectron2 would choose NCCL where a GPU is visible.
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        batches = list(BATCHES.values())
-        launch(gloo_workers.save_gradients, 2, dist_url="auto", args=(batches, str(folder)))
+    gloo_workers.in_processes(gloo_workers.save_gradients, 2, list(BATCHES.values()), str(folder))
     results = [torch.load(folder / f"{rank}.pth") for rank in range(2)]
     return dict(zip(BATCHES, zip(*results, strict=True), strict=True))
 

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import pickle
 import re
 import shutil
 import zipfile
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from typing import IO, Any
 
 import torch
+
+from transavs.utils.torch_files import load_tensors, refusal
 
 NOTE = "last_checkpoint"
 FINAL = "model_final"
@@ -160,7 +163,9 @@ def damage(path: str) -> str | None:
                 broken = content.testzip()
             if broken is not None:
                 return f"the checksum of {broken} in it does not fit"
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        data = load_tensors(path, mmap=archive)
+    except pickle.UnpicklingError as error:
+        return refusal(error)
     except Exception as error:
         lines = str(error).strip().splitlines()
         return lines[0] if lines else type(error).__name__
@@ -192,7 +197,7 @@ def _iteration(path: str) -> float:
     if match:
         return int(match[1])
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        data = load_tensors(path, mmap=True)
         return int(data["iteration"])
     except Exception:
         return math.inf

@@ -31,7 +31,8 @@ class QueryWatch:
         self._decoder: Any = getattr(model, "query_decoder", None)
         self._criterion: Any = getattr(model, "criterion", None)
         self._threshold = threshold
-        self._sums = dict.fromkeys(_SUMS, 0.0)
+        # Frame by frame, to be summed once and exactly: in whatever order, in however many parts.
+        self._values: dict[str, list[float]] = {key: [] for key in _SUMS}
         self._hook: Any = None
 
     def __enter__(self) -> QueryWatch:
@@ -64,8 +65,10 @@ class QueryWatch:
         """
         if not self._watches:
             return {}
-        gathered = comm.all_gather(self._sums)
-        total = {key: sum(sums[key] for sums in gathered) for key in _SUMS}
+        gathered = comm.all_gather(self._values)
+        total = {
+            key: math.fsum(value for values in gathered for value in values[key]) for key in _SUMS
+        }
         return {
             "query_cosine": _ratio(total["cosine"], total["pairs"]),
             "query_overlap": _ratio(total["overlap"], total["pairs"]),
@@ -76,11 +79,13 @@ class QueryWatch:
     def _note(self, module: nn.Module, inputs: Any, outputs: list[QueryOutput]) -> None:
         output = outputs[-1]
         confident: Tensor = self._criterion.confidence(output) > self._threshold
-        found = query_homogeneity(output.queries, output.mask_logits, confident)
-        for key, value in found.items():
-            self._sums[key] += float(value)
-        self._sums["confident"] += float(confident.sum())
-        self._sums["frames"] += len(confident)
+        for frame in range(len(confident)):
+            one = slice(frame, frame + 1)
+            found = query_homogeneity(output.queries[one], output.mask_logits[one], confident[one])
+            for key, value in found.items():
+                self._values[key].append(float(value))
+            self._values["confident"].append(float(confident[one].sum()))
+            self._values["frames"].append(1.0)
 
 
 def _ratio(total: float, count: float) -> float:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transavs.losses.processes import mean_over_processes
 from transavs.structures import FrameTargets
 
 # Cosines are multiplied by this at the start of training.
@@ -24,7 +25,7 @@ class AgreementLoss(nn.Module):
     Both sides are projected to one space. A frame whose sound has a visible source gives a positive
     pair, its sound and the mean feature within the true masks; every frame gives a negative pair,
     its sound and the mean feature of the rest of the picture, which is all of it under negative
-    audio. The means of both kinds of pairs count alike.
+    audio. The means of both kinds of pairs, over all processes, count alike.
 
     Args:
         audio_channels: of an audio embedding.
@@ -60,5 +61,7 @@ class AgreementLoss(nn.Module):
             place = F.normalize(self.pixel_proj(mean), dim=-1)
             scores.append((sound * place).sum(1) * self.log_scale.exp() + self.bias)
         has_source = (inside.sum(1) > 0).float()
-        positive = (F.softplus(-scores[0]) * has_source).sum() / has_source.sum().clamp(1)
-        return (positive + F.softplus(scores[1]).mean()) / 2
+        sources = mean_over_processes(has_source.sum(), has_source.device)
+        frames = mean_over_processes(len(audio), has_source.device)
+        positive = (F.softplus(-scores[0]) * has_source).sum() / sources
+        return (positive + F.softplus(scores[1]).sum() / frames) / 2

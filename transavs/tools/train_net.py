@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from transavs.data import load_records
 from transavs.data.clip_audio import build_clip_audio
 from transavs.engine import SafeCheckpointer, Trainer, check_precision
+from transavs.engine.distributed import Job, JobFailed, add_job_arguments, job_of, launch
 from transavs.engine.robustness import check_conditions
 from transavs.engine.trained_model import check_device
 from transavs.tools.command_line import (
@@ -48,17 +49,6 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     if best:
         SafeCheckpointer(trainer.model).load(best)
     return Trainer.test(cfg, trainer.model)
-
-
-def _run_and_part(args: argparse.Namespace) -> None:
-    """Runs, and ends the connections of several processes in order.
-
-    A process that ends while threads of a group are still at work may be aborted by them.
-    """
-    run(args)
-    if comm.get_world_size() > 1:
-        comm.synchronize()
-        torch.distributed.destroy_process_group()
 
 
 def _evaluate(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
@@ -96,7 +86,7 @@ def _in_a_line(record: logging.LogRecord) -> bool:
     return True
 
 
-def check_before_work(cfg: CfgNode, args: argparse.Namespace) -> None:
+def check_before_work(cfg: CfgNode, args: argparse.Namespace, job: Job) -> None:
     """Raises ValueError or OSError for what would otherwise end the work, perhaps after hours.
 
     Looks at the names in the configuration, the device, the batch, the output folder, whether all
@@ -108,11 +98,10 @@ def check_before_work(cfg: CfgNode, args: argparse.Namespace) -> None:
     build_clip_audio(cfg)
     if not args.eval_only:
         check_precision(cfg)
-    processes = args.num_gpus * args.num_machines
-    if not args.eval_only and cfg.SOLVER.IMS_PER_BATCH % processes:
+    if not args.eval_only and cfg.SOLVER.IMS_PER_BATCH % job.world_size:
         raise ValueError(
             f"SOLVER.IMS_PER_BATCH ({cfg.SOLVER.IMS_PER_BATCH}) must be a multiple of the "
-            f"{processes} processes: it counts the clips of all of them"
+            f"{job.world_size} processes: it counts the clips of all of them"
         )
     check_output_folder(cfg.OUTPUT_DIR)
     names = list(cfg.DATASETS.TEST)
@@ -125,8 +114,9 @@ def check_before_work(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of the command line: that of detectron2's training tools, and ``--debug``."""
+    """Parser of the command line: that of detectron2's training tools, several processes, and ``--debug``."""
     parser: argparse.ArgumentParser = default_argument_parser()
+    add_job_arguments(parser)
     add_debug_option(parser)
     return parser
 
@@ -137,18 +127,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     args.config_file = find_config(args.config_file)
     cfg = read_cfg(args.config_file, args.opts)
-    check_before_work(cfg, args)
+    job = job_of(args)
+    if not job.local_rank:
+        # Once a machine: of the processes that torchrun started, the first one looks.
+        check_before_work(cfg, args, job)
     if cfg.MODEL.DEVICE == "cpu":
-        # detectron2 chooses NCCL wherever a GPU is visible; on the CPU it must be gloo.
+        # NCCL is taken wherever a GPU is visible; on the CPU it must be gloo.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    launch(
-        _run_and_part,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    try:
+        launch(run, job, (args,))
+    except JobFailed as error:
+        print(f"train_net: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

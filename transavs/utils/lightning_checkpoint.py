@@ -11,11 +11,12 @@ import os
 import pickle
 import zipfile
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-from transavs.utils.safe_pickle import CHECKPOINT_GLOBALS, FrugalUnpickler
+from transavs.utils.pickle_memory import check_pickle_memory
+from transavs.utils.safe_pickle import CHECKPOINT_GLOBALS
 
 
 class Placeholder:
@@ -40,7 +41,11 @@ class Placeholder:
         pass
 
 
-class _Unpickler(FrugalUnpickler):
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: BinaryIO, **options: Any) -> None:
+        check_pickle_memory(file)
+        super().__init__(file, **options)
+
     def find_class(self, module_name: str, global_name: str) -> Any:
         allowed = CHECKPOINT_GLOBALS.get((module_name, global_name))
         # A new class for each name: a pickle may set attributes of what it is given.

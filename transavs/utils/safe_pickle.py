@@ -12,7 +12,6 @@ import io
 import math
 import os
 import pickle
-import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +19,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from torch import Tensor
+
+from transavs.utils.pickle_memory import check_pickle_memory
 
 # Of one example: channel, time windows, mel bands.
 LOG_MEL_EXAMPLE_SHAPE = (1, 96, 64)
@@ -37,24 +38,7 @@ class RefusedGlobalError(pickle.UnpicklingError):
     """The pickle names a function or class that its reader does not allow."""
 
 
-class FrugalUnpickler(pickle._Unpickler):
-    """Python's reader in Python, which takes no more memory than the file has content for.
-
-    The one in C makes a table as long as the largest number that a pickle gives to an object: a
-    file of twenty bytes could ask for gigabytes.
-    """
-
-    dispatch = dict(pickle._Unpickler.dispatch)
-
-    def _load_bytearray(self: Any) -> None:
-        (length,) = struct.unpack("<Q", self.read(8))
-        # The original fills so many bytes with zeros before it looks whether they are there.
-        self.append(bytearray(self.read(length)))
-
-    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray
-
-
-class _RestrictedUnpickler(FrugalUnpickler):
+class _RestrictedUnpickler(pickle.Unpickler):
     def __init__(self, file: BinaryIO, allowed: AllowedGlobals, encoding: str) -> None:
         super().__init__(file, encoding=encoding)
         self._allowed = allowed
@@ -83,6 +67,7 @@ def restricted_load(
     """
     source = source or str(getattr(file, "name", "the stream"))
     try:
+        check_pickle_memory(file)
         return _RestrictedUnpickler(file, allowed, encoding).load()
     except RefusedGlobalError as error:
         raise ValueError(

@@ -10,15 +10,19 @@ from typing import Any
 import torch
 
 
-def load_tensors(path: str | os.PathLike[str]) -> Any:
+def load_tensors(path: str | os.PathLike[str], mmap: bool | None = None) -> Any:
     """Returns what ``torch.save`` wrote, on the CPU, if it is tensors and plain values alone.
+
+    Args:
+        path: of the file.
+        mmap: whether tensors stay in the file until they are used, as ``torch.load`` has it.
 
     Raises:
         pickle.UnpicklingError: it is more, or a program of TorchScript; see :func:`refusal`.
         Exception: of several kinds, if the file is damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except RuntimeError as error:
         if "TorchScript" not in str(error):
             raise
