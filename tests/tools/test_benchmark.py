@@ -24,7 +24,7 @@ def test_the_file_holds_all_parts(measured):
     assert [entry["batch"] for entry in data["inference"]] == [1, 2]
     (training,) = data["training"]
     assert training["batch"] == 2 and training["data_seconds"] > 0
-    assert data["loader"]["train_clip"] > 0
+    assert data["loader"]["train_clip"] > data["loader"]["cached_sound"] > 0
     assert data["settings"]["precision"] == "fp32" and data["machine"]["torch"]
 
 

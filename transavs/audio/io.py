@@ -52,12 +52,22 @@ def load_waveform(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RAT
         ) from error
     if len(samples) == 0:
         raise ValueError(f"{path} holds no samples: fetch or export the recording again")
-    mono = torch.from_numpy(samples.mean(axis=1, dtype=np.float64).astype(np.float32))
-    mono = as_waveform(mono, source=str(path))
+    mono = as_waveform(torch.from_numpy(_mean_of_channels(samples)), source=str(path))
     try:
         return resample_waveform(mono, sample_rate, sample_rate_hz).contiguous()
     except ValueError as error:
         raise ValueError(f"cannot resample {path}: {error}") from error
+
+
+def _mean_of_channels(samples: np.ndarray) -> np.ndarray:
+    """Mixes float32 ``[L, channels]`` to float32 ``[L]``, in float64.
+
+    NumPy's mean over so short an axis takes ten times as long, a millisecond for 5 s of stereo.
+    """
+    total = samples[:, 0].astype(np.float64)
+    for channel in range(1, samples.shape[1]):
+        total += samples[:, channel]
+    return (total / samples.shape[1]).astype(np.float32)
 
 
 def save_waveform(

@@ -1,11 +1,13 @@
 """What is measured is what it says: parts of a step, limits, memory."""
 
+import hashlib
 import time
 
 import pytest
 import torch
 from tiny_models import tiny_cfg, tiny_model
 
+from transavs.audio import embedding_store
 from transavs.data import audio_files
 from transavs.engine.benchmark import (
     STAGES,
@@ -121,17 +123,30 @@ def test_labelled_seconds_are_facts_of_the_data_set():
     assert labelled_seconds(tiny_cfg("DATASETS.TRAIN", "('mine',)")) == (0, 1, 2, 3, 4)
 
 
-def test_loader_computes_its_sound_each_time(monkeypatch):
-    computed = []
-    original = audio_files.load_waveform
+def test_loader_computes_or_hashes_its_sound_each_time(monkeypatch):
+    computed, hashed = [], []
+    load, digest = audio_files.load_waveform, hashlib.sha256
     monkeypatch.setattr(
-        audio_files, "load_waveform", lambda *call: [computed.append(1), original(*call)][1]
+        audio_files, "load_waveform", lambda *call: [computed.append(1), load(*call)][1]
+    )
+    monkeypatch.setattr(
+        embedding_store.hashlib, "sha256", lambda *call: [hashed.append(1), digest(*call)][1]
     )
     found = measure_loader(tiny_cfg(), (64, 64), CLOCK, repeats=3)
-    assert set(found) == {"train_clip", "test_clip", "decode_frame", "sound", "score_clip"}
+    assert set(found) == {
+        "train_clip", "test_clip", "decode_frame", "sound", "score_clip",
+        "train_clip_cached_sound", "test_clip_cached_sound", "cached_sound", "cached_sound_again",
+    }  # fmt: skip
     assert all(seconds > 0 for seconds in found.values())
-    # Three parts read the sound, in three rounds and one before; and once for the scores.
-    assert len(computed) == 3 * 4 + 1
+    # Three parts each, in three rounds and one before. Besides, the sound is read once for the
+    # scores, and hashed once for its entry's name.
+    assert len(computed) == len(hashed) == 3 * 4 + 1
+
+
+def test_loader_overrides_what_a_data_set_would_need():
+    cfg = tiny_cfg("INPUT.AUDIO_EMBEDDINGS", "no.safetensors", "INPUT.NEGATIVE_AUDIO.SHARE", 1.0)
+    assert measure_loader(cfg, (32, 32), CLOCK, repeats=1)["cached_sound"] > 0
+    assert cfg.INPUT.AUDIO_EMBEDDINGS == "no.safetensors"
 
 
 def test_scaling_measures_shared_points_once():
