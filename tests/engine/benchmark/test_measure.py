@@ -59,6 +59,7 @@ def test_inference_and_training_of_each_meta_architecture(meta):
         cfg, model, batch=2, size=(64, 64), masks=2, precision="fp32", clock=CLOCK, repeats=2
     )
     assert tuple(found["stages"]) == STAGES and found["frames"] == 1
+    assert found["images_per_second"] == pytest.approx(2 / found["seconds"])
     assert all(seconds >= 0 for seconds in found["stages"].values())
     assert found["stages"]["losses"] > 0 and found["stages"]["backward"] > 0
     assert (found["stages"]["matching"] > 0) == (meta == "TransAVS")
@@ -101,6 +102,41 @@ def test_memory_by_hand():
     used = measure_memory(call, CPU)
     assert used.peak == 16000
     assert used.spans["span"] == (4000, 16000)
+
+
+class TestOnAGPU:
+    """What is asked of CUDA; a stand-in answers."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        asked = []
+
+        def answer(name, value=None):
+            def call(device):
+                asked.append(name)
+                return value
+
+            monkeypatch.setattr(torch.cuda, name, call)
+
+        answer("synchronize")
+        answer("reset_peak_memory_stats")
+        answer("memory_allocated", 300)
+        answer("max_memory_allocated", 1000)
+        return asked
+
+    def test_the_clock_waits_for_it_and_reads_the_wall(self, asked):
+        clock = Clock.choose(torch.device("cuda"), threads=1)
+        start = clock()
+        time.sleep(0.05)
+        assert clock() - start >= 0.04 and asked == ["synchronize"] * 2
+
+    def test_memory_is_the_allocators_peak_over_what_was_there(self, asked):
+        used = measure_memory(lambda: asked.append("the call"), torch.device("cuda"))
+        assert used.peak == 700 and used.spans == {}
+        assert asked == [
+            "synchronize", "reset_peak_memory_stats", "memory_allocated", "the call",
+            "synchronize", "max_memory_allocated",
+        ]  # fmt: skip
 
 
 def test_random_clips_are_clips_of_the_mapper():

@@ -143,6 +143,8 @@ def _training_table(entry: Mapping[str, Any]) -> str:
         for name, seconds in entry["stages"].items()
     ]
     rows.append(["step", f"{1000 * whole:.1f}", f"{entry['ratio']:.2f} x the limit"])
+    if "images_per_second" in entry:
+        rows.append(["images a second", f"{entry['images_per_second']:.1f}", ""])
     rows.append(["matching and losses", "", f"{entry['loss_share']:.1%}"])
     rows.append(["peak memory", f"{_megabytes(entry['memory_bytes'])} MB", ""])
     if "activation_bytes" in entry:
