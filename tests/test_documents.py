@@ -25,6 +25,7 @@ DOCUMENTS = sorted(
 )
 CODE_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+PLACEHOLDER = re.compile(r"@@\w*(?:@@)?")
 #: Inline code that names a file of the repository.
 FILE_NAME = re.compile(r"(?:transavs|configs|tools|docs|tests|requirements)/[\w./-]*\w")
 DATASET_FILE = re.compile(r"datasets/\w+\.(?:py|md)")
@@ -63,11 +64,17 @@ def shell_lines(document: Path) -> Iterator[str]:
     yield from inline_code(document)
 
 
+def headings(document: Path) -> list[str]:
+    """Headings of a document without their marks, outside code."""
+    text = CODE_BLOCK.sub("", document.read_text(encoding="utf-8"))
+    return re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+
+
 def heading_anchors(document: Path) -> set[str]:
     """Anchors of a document's headings, as GitHub makes them."""
-    text = CODE_BLOCK.sub("", document.read_text(encoding="utf-8"))
-    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings(document)
+    }
 
 
 def make_targets() -> dict[str, str]:
@@ -84,6 +91,24 @@ def test_all_documents_are_found():
     names = {name_of(document) for document in DOCUMENTS}
     assert {"README.md", "GETTING_STARTED.md", "tools/README.md", "configs/README.md"} <= names
     assert all(document.is_file() for document in DOCUMENTS)
+
+
+class TestText:
+    @each_document
+    def test_nothing_is_left_to_fill_in(self, document):
+        """Places that a script was to fill, such as @@TABLE@@."""
+        assert PLACEHOLDER.findall(document.read_text(encoding="utf-8")) == []
+
+    @each_document
+    def test_no_heading_twice(self, document):
+        found = headings(document)
+        assert sorted(found) == sorted(set(found))
+
+    def test_both_are_found(self, tmp_path):
+        document = tmp_path / "page.md"
+        document.write_text("# A page\n\n## Results\n\n@@TABLE@@\n\n## Results\n", encoding="utf-8")
+        assert PLACEHOLDER.findall(document.read_text(encoding="utf-8")) == ["@@TABLE@@"]
+        assert headings(document) == ["A page", "Results", "Results"]
 
 
 class TestNames:

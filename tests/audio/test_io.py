@@ -65,6 +65,13 @@ def test_float_samples_above_one_are_kept(tmp_path):
     assert load(tmp_path, wav_bytes(data, 32, code=FLOAT)).tolist() == [1.5, -2.25, 0.5]
 
 
+def test_the_mean_is_numpys_to_the_bit(tmp_path):
+    samples = np.random.default_rng(0).uniform(-1, 1, (500, 2)).astype(np.float32)
+    found = load(tmp_path, wav_bytes(samples.tobytes(), 32, channels=2, code=FLOAT))
+    expected = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+    assert np.array_equal(found.numpy(), expected)
+
+
 def test_stereo_at_44_100_hz_becomes_mono_at_16_khz(tmp_path):
     """The mean of 0.8 sin and 0.2 sin is 0.5 sin, at the new rate too."""
     times = np.arange(44_100) / 44_100

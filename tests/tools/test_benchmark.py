@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
 from tiny_models import TINY
 
+from transavs.tools import benchmark
 from transavs.tools.benchmark import main
 
 SMALL = ["--config-file", "s4_R50.yaml", "--size", "32", "--repeats", "1"]
@@ -24,7 +26,7 @@ def test_the_file_holds_all_parts(measured):
     assert [entry["batch"] for entry in data["inference"]] == [1, 2]
     (training,) = data["training"]
     assert training["batch"] == 2 and training["data_seconds"] > 0
-    assert data["loader"]["train_clip"] > 0
+    assert data["loader"]["train_clip"] > data["loader"]["cached_sound"] > 0
     assert data["settings"]["precision"] == "fp32" and data["machine"]["torch"]
 
 
@@ -78,6 +80,17 @@ def test_mistakes_are_told(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_gpu_that_is_not_there_is_told_before_any_work(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(benchmark, "build_model", lambda cfg: pytest.fail("built a model"))
+    for work in ([], ["--scaling"]):
+        assert main([*SMALL, *work, "--device", "cuda"]) == 2
+        message = capsys.readouterr().err
+        assert message.strip().splitlines()[-1] == (
+            "benchmark: error: --device cuda: no GPU is usable here; take --device cpu"
+        )
 
 
 def test_a_foreign_file_is_refused(tmp_path, capsys):

@@ -160,6 +160,8 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {args.device}: no GPU is usable here; take --device cpu")
     if args.claiming < 0:
         raise ValueError(f"--claiming must be at least 0, got {args.claiming}")
     if args.precision == "fp16" and args.device == "cpu":

@@ -68,8 +68,9 @@ def command(main: Main) -> Main:
     """Makes a ``main(argv=None)`` end with a line and a code, not a traceback.
 
     ValueError and OSError are the answers to a user's mistake: their message goes to stderr and the
-    exit code is 2, also where a process that we started raised them. Anything else is, as a rule, a
-    mistake of ours: a line names the file that keeps the traceback, and the exit code is 1.
+    exit code is 2, also where a process that we started raised them. Numbers that are not finite
+    (FloatingPointError) are a line and code 1. Anything else is, as a rule, a mistake of ours: a
+    line names the file that keeps the traceback, and the exit code is 1.
 
     With ``--debug``, which stands anywhere among the words and never reaches ``main``, tracebacks
     are shown as well.
@@ -89,6 +90,10 @@ def command(main: Main) -> Main:
             if mistake is not None:
                 print(f"{name}: error: {mistake}", file=sys.stderr)
                 return USER_ERROR
+            if isinstance(error, FloatingPointError):
+                # A training that diverged: nobody's mistake in the code, and its message tells all.
+                print(f"{name}: error: {_last_line(error)}", file=sys.stderr)
+                return OUR_ERROR
             kept = "shown above" if debug else _keep_traceback(name)
             print(
                 f"{name}: unexpected {type(error).__name__}: {_last_line(error)} (no mistake of "

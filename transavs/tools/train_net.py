@@ -114,7 +114,7 @@ def check_before_work(cfg: CfgNode, args: argparse.Namespace, job: Job) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Parser of the command line: that of detectron2's training tools, several processes, and ``--debug``."""
+    """Parser of the command line: detectron2's, with more on several processes, and ``--debug``."""
     parser: argparse.ArgumentParser = default_argument_parser()
     add_job_arguments(parser)
     add_debug_option(parser)

@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 _MODEL_COLOR = "#0072b2"
 _LIMIT_COLOR = "#e69f00"
@@ -22,6 +28,8 @@ _TITLES = {
 def draw_scaling(curves: Mapping[str, Sequence[Mapping[str, float]]], title: str = "") -> Figure:
     """Returns a figure with a column for each quantity: time of a clip above, ratio below.
 
+    All panels of a row share their scale.
+
     Args:
         curves: by quantity, points with ``value``, ``seconds``, ``limit_seconds`` (of the batch),
             ``seconds_per_clip`` and ``ratio``.
@@ -33,10 +41,10 @@ def draw_scaling(curves: Mapping[str, Sequence[Mapping[str, float]]], title: str
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title)
+    axes_of_rows = figure.subplots(2, len(curves), sharey="row", squeeze=False)
     for column, (quantity, points) in enumerate(curves.items()):
         values = [point["value"] for point in points]
-        above = figure.add_subplot(2, len(curves), column + 1)
-        below = figure.add_subplot(2, len(curves), len(curves) + column + 1)
+        above, below = axes_of_rows[:, column]
         times = [1000 * point["seconds_per_clip"] for point in points]
         limits = [
             1000 * point["limit_seconds"] * point["seconds_per_clip"] / point["seconds"]
@@ -47,11 +55,14 @@ def draw_scaling(curves: Mapping[str, Sequence[Mapping[str, float]]], title: str
         below.plot(values, [p["ratio"] for p in points], "o-", color=_MODEL_COLOR)
         below.axhline(1, color=_LIMIT_COLOR, linestyle="--")
         above.set_yscale("log")
+        above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        above.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+        above.yaxis.set_minor_formatter(NullFormatter())
         for axes in (above, below):
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(FixedLocator(values))
             axes.xaxis.set_minor_locator(NullLocator())
-            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.grid(alpha=0.3)
         below.set_ylim(bottom=0)
         below.set_xlabel(_TITLES.get(quantity, quantity))

@@ -1,11 +1,13 @@
 """What is measured is what it says: parts of a step, limits, memory."""
 
+import hashlib
 import time
 
 import pytest
 import torch
 from tiny_models import tiny_cfg, tiny_model
 
+from transavs.audio import embedding_store
 from transavs.data import audio_files
 from transavs.engine.benchmark import (
     STAGES,
@@ -57,6 +59,7 @@ def test_inference_and_training_of_each_meta_architecture(meta):
         cfg, model, batch=2, size=(64, 64), masks=2, precision="fp32", clock=CLOCK, repeats=2
     )
     assert tuple(found["stages"]) == STAGES and found["frames"] == 1
+    assert found["images_per_second"] == pytest.approx(2 / found["seconds"])
     assert all(seconds >= 0 for seconds in found["stages"].values())
     assert found["stages"]["losses"] > 0 and found["stages"]["backward"] > 0
     assert (found["stages"]["matching"] > 0) == (meta == "TransAVS")
@@ -101,6 +104,41 @@ def test_memory_by_hand():
     assert used.spans["span"] == (4000, 16000)
 
 
+class TestOnAGPU:
+    """What is asked of CUDA; a stand-in answers."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        asked = []
+
+        def answer(name, value=None):
+            def call(device):
+                asked.append(name)
+                return value
+
+            monkeypatch.setattr(torch.cuda, name, call)
+
+        answer("synchronize")
+        answer("reset_peak_memory_stats")
+        answer("memory_allocated", 300)
+        answer("max_memory_allocated", 1000)
+        return asked
+
+    def test_the_clock_waits_for_it_and_reads_the_wall(self, asked):
+        clock = Clock.choose(torch.device("cuda"), threads=1)
+        start = clock()
+        time.sleep(0.05)
+        assert clock() - start >= 0.04 and asked == ["synchronize"] * 2
+
+    def test_memory_is_the_allocators_peak_over_what_was_there(self, asked):
+        used = measure_memory(lambda: asked.append("the call"), torch.device("cuda"))
+        assert used.peak == 700 and used.spans == {}
+        assert asked == [
+            "synchronize", "reset_peak_memory_stats", "memory_allocated", "the call",
+            "synchronize", "max_memory_allocated",
+        ]  # fmt: skip
+
+
 def test_random_clips_are_clips_of_the_mapper():
     clips = random_clips(tiny_cfg(), 2, 3, (32, 48), masks=4)
     assert len(clips) == 2
@@ -121,17 +159,30 @@ def test_labelled_seconds_are_facts_of_the_data_set():
     assert labelled_seconds(tiny_cfg("DATASETS.TRAIN", "('mine',)")) == (0, 1, 2, 3, 4)
 
 
-def test_loader_computes_its_sound_each_time(monkeypatch):
-    computed = []
-    original = audio_files.load_waveform
+def test_loader_computes_or_hashes_its_sound_each_time(monkeypatch):
+    computed, hashed = [], []
+    load, digest = audio_files.load_waveform, hashlib.sha256
     monkeypatch.setattr(
-        audio_files, "load_waveform", lambda *call: [computed.append(1), original(*call)][1]
+        audio_files, "load_waveform", lambda *call: [computed.append(1), load(*call)][1]
+    )
+    monkeypatch.setattr(
+        embedding_store.hashlib, "sha256", lambda *call: [hashed.append(1), digest(*call)][1]
     )
     found = measure_loader(tiny_cfg(), (64, 64), CLOCK, repeats=3)
-    assert set(found) == {"train_clip", "test_clip", "decode_frame", "sound", "score_clip"}
+    assert set(found) == {
+        "train_clip", "test_clip", "decode_frame", "sound", "score_clip",
+        "train_clip_cached_sound", "test_clip_cached_sound", "cached_sound", "cached_sound_again",
+    }  # fmt: skip
     assert all(seconds > 0 for seconds in found.values())
-    # Three parts read the sound, in three rounds and one before; and once for the scores.
-    assert len(computed) == 3 * 4 + 1
+    # Three parts each, in three rounds and one before. Besides, the sound is read once for the
+    # scores, and hashed once for its entry's name.
+    assert len(computed) == len(hashed) == 3 * 4 + 1
+
+
+def test_loader_overrides_what_a_data_set_would_need():
+    cfg = tiny_cfg("INPUT.AUDIO_EMBEDDINGS", "no.safetensors", "INPUT.NEGATIVE_AUDIO.SHARE", 1.0)
+    assert measure_loader(cfg, (32, 32), CLOCK, repeats=1)["cached_sound"] > 0
+    assert cfg.INPUT.AUDIO_EMBEDDINGS == "no.safetensors"
 
 
 def test_scaling_measures_shared_points_once():

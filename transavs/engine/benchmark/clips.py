@@ -91,7 +91,7 @@ def write_clip_files(
     """Writes the files of one clip, drawn at random, and returns its record.
 
     Frames are PNG files of smooth colours with some noise, which compress about as photographs do;
-    each has a mask of one box. The sound is noise at 16 kHz.
+    each has a mask of one box. The sound is noise of two channels at 16 kHz, as in AVSBench.
 
     Args:
         folder: exists.
@@ -112,7 +112,8 @@ def write_clip_files(
         masks.append(os.path.join(folder, f"mask_{second}.png"))
         _write_png(masks[-1], mask)
     sound = os.path.join(folder, "sound.wav")
-    soundfile.write(sound, rng.uniform(-0.5, 0.5, seconds * SAMPLE_RATE_HZ), SAMPLE_RATE_HZ)
+    noise = rng.uniform(-0.5, 0.5, (seconds * SAMPLE_RATE_HZ, 2))
+    soundfile.write(sound, noise, SAMPLE_RATE_HZ)
     return {
         "clip_id": "measured",
         "file_names": frames,

@@ -16,6 +16,18 @@ VERSION = 1
 
 Benchmark = dict[str, Any]
 
+_LOADER_ROWS = {
+    "train_clip": "clip for training",
+    "test_clip": "clip for evaluation",
+    "decode_frame": "decoding a frame",
+    "sound": "reading its sound",
+    "train_clip_cached_sound": "clip for training, cached audio features",
+    "test_clip_cached_sound": "clip for evaluation, cached audio features",
+    "cached_sound": "cached audio features",
+    "cached_sound_again": "cached audio features, file seen before",
+    "score_clip": "scoring a clip",
+}
+
 
 def write_benchmark(path: str | os.PathLike[str], benchmark: Benchmark) -> None:
     """Writes a benchmark as JSON in one step."""
@@ -64,7 +76,10 @@ def format_benchmark(benchmark: Benchmark) -> str:
         parts.append(_table("Inference", rows, [*heads, "ratio to the limit", "peak MB"]))
     parts += [_training_table(entry) for entry in benchmark.get("training", [])]
     if "loader" in benchmark:
-        rows = [[name, f"{1000 * value:.2f}"] for name, value in benchmark["loader"].items()]
+        rows = [
+            [_LOADER_ROWS.get(name, name), f"{1000 * value:.2f}"]
+            for name, value in benchmark["loader"].items()
+        ]
         parts.append(_table("Loading, one core", rows, ["part", "ms"]))
     for quantity, points in benchmark.get("scaling", {}).items():
         rows = [
@@ -128,6 +143,8 @@ def _training_table(entry: Mapping[str, Any]) -> str:
         for name, seconds in entry["stages"].items()
     ]
     rows.append(["step", f"{1000 * whole:.1f}", f"{entry['ratio']:.2f} x the limit"])
+    if "images_per_second" in entry:
+        rows.append(["images a second", f"{entry['images_per_second']:.1f}", ""])
     rows.append(["matching and losses", "", f"{entry['loss_share']:.1%}"])
     rows.append(["peak memory", f"{_megabytes(entry['memory_bytes'])} MB", ""])
     if "activation_bytes" in entry:

@@ -103,9 +103,10 @@ def measure_training(
         repeats: steps that count.
 
     Returns:
-        ``seconds`` (median), ``limit_seconds``, ``ratio``, ``stages`` (medians), ``loss_share``
-        (of matching and losses in the step), ``memory_bytes``; on the CPU ``activation_bytes``,
-        what the model holds when the losses begin, and ``loss_bytes``, what they add at most.
+        ``seconds`` (median), ``images_per_second``, ``limit_seconds``, ``ratio``, ``stages``
+        (medians), ``loss_share`` (of matching and losses in the step), ``memory_bytes``; on
+        the CPU ``activation_bytes``, what the model holds when the losses begin, and
+        ``loss_bytes``, what they add at most.
     """
     frames = training_frames(cfg)
     clips = random_clips(cfg, batch, frames, size, masks=masks)
@@ -144,11 +145,13 @@ def measure_training(
         (found["matching"] + found["losses"]) / whole
         for found, whole in zip(parts, seconds["model"], strict=True)
     ]
+    median = statistics.median(seconds["model"])
     result: dict[str, Any] = {
         "batch": batch,
         "frames": frames,
         "masks": masks,
-        "seconds": statistics.median(seconds["model"]),
+        "seconds": median,
+        "images_per_second": batch * frames / median,
         "limit_seconds": statistics.median(seconds["limit"]),
         "ratio": median_ratio(seconds["model"], seconds["limit"]),
         "stages": stages,
