@@ -77,6 +77,13 @@ def test_a_mistake_of_ours_is_code_1_and_keeps_its_traceback(
     assert list(tmp_path.iterdir()) == [kept]
 
 
+def test_a_training_that_diverged_is_told_in_a_line(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert failing(FloatingPointError("iteration 3: total_loss is nan"))([]) == 1
+    assert capsys.readouterr().err == "failing: error: iteration 3: total_loss is nan\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_traceback_is_shown_where_it_cannot_be_kept(capsys, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     assert failing(KeyError("masks"))([]) == 1

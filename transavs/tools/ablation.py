@@ -11,6 +11,7 @@ from pathlib import Path
 
 from transavs.config import setup_cfg
 from transavs.data import load_records, with_condition
+from transavs.engine.distributed import Job
 from transavs.engine.grid import (
     Commands,
     Grid,
@@ -149,7 +150,7 @@ def _check_files(grid: Grid, runs: Sequence[Run], output: Path) -> None:
     Looks at what ``train_net`` looks at before its work, at the conditions of the evaluation, and
     at the weights of the audio encoders.
     """
-    once = argparse.Namespace(eval_only=False, num_gpus=1, num_machines=1)
+    once = argparse.Namespace(eval_only=False)
     loaded: set[str] = set()
     left = [run for run in runs if RunFolder(grid, run, output).state != State.FINISHED]
     if not left:
@@ -170,7 +171,7 @@ def _check_files(grid: Grid, runs: Sequence[Run], output: Path) -> None:
         cfg.DATASETS.VAL = tuple(name for name in cfg.DATASETS.VAL if name not in loaded)
         loaded |= {*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL}
         try:
-            check_before_work(cfg, once)
+            check_before_work(cfg, once, Job())
         except ValueError as error:
             raise ValueError(f"row {row.name!r}: {error}") from error
     for name, conditions in grid.test.items():
