@@ -139,6 +139,7 @@ def test_every_import_is_declared():
             *SETUP["EXTRAS_REQUIRE"]["demo"],
             *SETUP["EXTRAS_REQUIRE"]["video"],
             *SETUP["EXTRAS_REQUIRE"]["web"],
+            *SETUP["EXTRAS_REQUIRE"]["export"],
             *SETUP["EXTRAS_REQUIRE"]["ray"],
         ]
     }

@@ -1,6 +1,8 @@
 """Export a model to ONNX; see transavs/tools/export.py."""
 
-from transavs.tools.export import main
-
 if __name__ == "__main__":
+    try:
+        from transavs.tools.export import main
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     raise SystemExit(main())

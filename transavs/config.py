@@ -52,10 +52,6 @@ def setup_cfg(config_file: str, opts: Sequence[str | int | float] = ()) -> CfgNo
             f"{path}: expected YAML of keys and values such as 'SOLVER: {{MAX_ITER: 100}}', got "
             f"something else ({error})"
         ) from error
-    except RecursionError:
-        raise ValueError(
-            f"{path}: its _BASE_ leads back to itself, or its values are nested too deeply"
-        ) from None
     opts = list(opts)
     if len(opts) % 2:
         raise ValueError(

@@ -133,7 +133,7 @@ def test_tables_and_trees(case, folder, capsys):
     Case("a folder", "visualize", MS3, "mp4_2.png", RESTORE, folder_instead(FRAME)),
     bad("empty", MS3, FRAME, b"", f"is empty.*{RESTORE}"),
     bad("words", MS3, FRAME, "These are words.", f"no readable image.*{RESTORE}"),
-    bad("absurdly large", MS3, FRAME, absurd_png(), RESTORE),
+    bad("absurdly large", MS3, FRAME, absurd_png(), "scale it down"),
     Case("half a PNG", "visualize", MS3, "mp4_2.png", f"truncated.*{RESTORE}",
          changed(FRAME, lambda data: data[: len(data) // 2])),
     Case("half a JPEG", "visualize", AVSS, "4.jpg", f"truncated.*{RESTORE}",

@@ -9,6 +9,7 @@ import torch
 from detectron2.utils import comm
 from torch import nn
 
+from transavs.config import setup_cfg
 from transavs.engine import SafeCheckpointer
 from transavs.engine.checkpoint_files import (
     damage,
@@ -17,6 +18,7 @@ from transavs.engine.checkpoint_files import (
     numbered_checkpoints,
     remove_leftovers,
 )
+from transavs.engine.nonfinite import build_watch
 from transavs.engine.steps import MixedPrecisionSteps
 
 
@@ -179,7 +181,13 @@ def test_leftovers_of_killed_trainings_are_removed(run):
 def test_scale_of_half_precision_comes_back(tmp_path):
     def steps() -> MixedPrecisionSteps:
         model = nn.Linear(3, 2)
-        return MixedPrecisionSteps(model, [], torch.optim.AdamW(model.parameters()), "cpu", "fp16")
+        parts = (
+            model,
+            [],
+            torch.optim.AdamW(model.parameters()),
+            build_watch(setup_cfg("s4_R50.yaml")),
+        )
+        return MixedPrecisionSteps(*parts, device="cpu", precision="fp16")
 
     first, second = steps(), steps()
     first.grad_scaler.load_state_dict({

@@ -199,7 +199,8 @@ def test_missing_file_lists_the_shipped_ones() -> None:
 def test_shipped_grids_change_one_thing_at_a_time(name: str) -> None:
     grid = read_grid(name)
     assert grid.baseline is grid.rows[0]
-    assert set(grid.test[grid.main_test]) == set(CONDITIONS)
+    # Grids on listening ask for every sound, those on the speed of a model for its own alone.
+    assert set(grid.test[grid.main_test]) in ({"original"}, set(CONDITIONS))
     different = {json.dumps(row.settings, sort_keys=True) for row in grid.rows}
     assert len(different) == len(grid.rows)
     for row in grid.rows:

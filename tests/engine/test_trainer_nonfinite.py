@@ -66,7 +66,8 @@ def test_resuming_is_exact_after_a_step_was_left_out(datasets_env, tmp_path):
     for name, value in resumed.model.state_dict().items():
         assert torch.equal(value, expected[name]) and value.isfinite().all(), name
     # The schedule counts iterations, the optimizer the steps that it took.
-    assert rest.rates == {i: rate for i, rate in undisturbed.rates.items() if i >= 3}
+    # Hooks behind the checkpoint see its iteration once more.
+    assert rest.rates == {i: rate for i, rate in undisturbed.rates.items() if i >= 2}
     moments = resumed.optimizer.state_dict()["state"]
     assert {float(entry["step"]) for entry in moments.values()} == {5.0}
     assert resumed._trainer.watch.state_dict() == whole._trainer.watch.state_dict()

@@ -223,12 +223,13 @@ def test_wrong_input_is_told(change, message, training):
         tiny_model().train(training)([clip])
 
 
-def test_network_that_has_diverged_is_told():
+def test_network_that_has_diverged_has_no_finite_loss():
+    """An error here would let the other processes wait: the trainer sees it by the losses."""
     model = tiny_model()
     with torch.no_grad():
         model.query_decoder.class_head.weight.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="Lower SOLVER.BASE_LR"):
-        model([random_clip()])
+    losses = model([random_clip()])
+    assert losses and all(value.isnan() for value in losses.values())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

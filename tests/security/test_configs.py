@@ -38,7 +38,7 @@ def test_tags_are_refused(tmp_path, tag):
     further = write(tmp_path / "further.yaml", "_BASE_: [derived.yaml]\n")
     hidden = write(tmp_path / "hidden.yaml", "_BASE_: {value}\n", value=value)
     for path in (plain, derived, further, hidden):
-        with pytest.raises(ValueError, match=f"configuration {path} .*constructor for the tag"):
+        with pytest.raises(ValueError, match=f"{tmp_path}.*constructor for the tag"):
             read_cfg(str(path), [])
     grid = write(tmp_path / "grid.yaml", "seeds: [1]\ntest: a\nrows: {value}\n", value=value)
     with pytest.raises(ValueError, match=r"grid\.yaml is no plain YAML"):
@@ -72,10 +72,10 @@ def test_loops_end(tmp_path, capsys):
     write(tmp_path / "deep.yaml", "MODEL: {deep}\n", deep="[" * 5000)
     for name in ("a", "self", "deep"):
         path = tmp_path / f"{name}.yaml"
-        with pytest.raises(ValueError, match=f"{path}: its _BASE_ leads back to itself, or"):
+        with pytest.raises(ValueError, match=f"{path} (stands on itself by _BASE_|is no plain)"):
             setup_cfg(str(path))
     assert train_main(["--config-file", str(tmp_path / "a.yaml")]) == USER_ERROR
-    assert "leads back to itself" in capsys.readouterr().err
+    assert "stands on itself" in capsys.readouterr().err
 
 
 def test_a_base_that_is_not_there(tmp_path, capsys):
@@ -126,7 +126,7 @@ def test_nothing_reads_files_freely():
                 own = path.name == "lightning_checkpoint.py" and words["pickle_module"] == "reader"
                 allowed = own or words.get("weights_only") == "True"
             elif name == "yaml.load":
-                allowed = path.name == "reader.py" and arguments[1:] == ["_Loader"]
+                allowed = path.name == "plain_yaml.py" and arguments[1:] == ["PlainLoader"]
             elif name.endswith("merge_from_file"):
                 allowed = words.get("allow_unsafe") == "False"
             elif name.startswith("subprocess."):

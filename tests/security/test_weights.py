@@ -56,7 +56,7 @@ def test_payloads_are_not_run(tmp_path, reader, form):
         path = write_weights(tmp_path / f"weights{suffix}", form, canary)
         with pytest.raises(ValueError) as error:
             READERS[reader](path)
-        assert str(path) in str(error.value)
+        assert path.name in str(error.value)
         # torch would have people switch its protection off.
         assert "weights_only" not in str(error.value)
         run_for_certain(path, canary)
@@ -147,11 +147,8 @@ class TestMemory:
         path.write_bytes(content)
         tracemalloc.start()
         try:
-            if reader is load_checkpoint_pickle and content.endswith(b"\x00."):
-                assert reader(path) == {}
-            else:
-                with pytest.raises(ValueError, match=r"weights\.pkl"):
-                    reader(path)
+            with pytest.raises(ValueError, match=r"weights\.pkl"):
+                reader(path)
             assert tracemalloc.get_traced_memory()[1] < most
         finally:
             tracemalloc.stop()

@@ -329,7 +329,7 @@ class TestMistakes:
         path = tmp_path / "film.mp4"
         path.write_bytes(bytes(range(256)))
         assert run(["--config-file", str(path)], path, tmp_path / "out.mp4") == 2
-        assert f"configuration {path}" in capsys.readouterr().err
+        assert f"{path} is no plain YAML" in capsys.readouterr().err
 
     def test_over_what_is_read(self, model, tmp_path, capsys):
         path = write_film(tmp_path / "film.mp4", 0.5, picture=square)

@@ -33,7 +33,13 @@ from transavs.engine.predictor import SHIPPED_CONFIG, SHIPPED_WEIGHTS
 from transavs.engine.robustness import evaluate_loader
 from transavs.engine.trained_model import load_trained_model
 from transavs.engine.trainer import Trainer
-from transavs.tools.command_line import check_output_files, command, read_cfg, start_logging
+from transavs.tools.command_line import (
+    CommandParser,
+    check_output_files,
+    command,
+    read_cfg,
+    start_logging,
+)
 from transavs.utils.whole_files import write_bytes, write_text
 
 logger = logging.getLogger(__name__)
@@ -43,7 +49,7 @@ _SEED = 0
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="export.py",
         description="Writes a model as an ONNX file that onnxruntime runs without PyTorch, for any "
         "number of clips and frames, and a .json beside it that says what it takes. Nothing is "

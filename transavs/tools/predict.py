@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transavs.tools.command_line import INTERRUPTED, command, read_cfg, start_logging
+from transavs.tools.command_line import INTERRUPTED, CommandParser, command, read_cfg, start_logging
 from transavs.utils.progress import progress_bar
 from transavs.utils.signal_counter import SignalCounter
 
@@ -24,7 +24,7 @@ _TOLD = 5
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="predict.py",
         description="Marks what sounds in the films and clips of a manifest, and writes the masks "
         "as run lengths into Parquet files. The same command goes on where it was stopped or "

@@ -38,7 +38,7 @@ def test_gradients_of_the_whole_model(alone_and_shared, name, dtype):
             assert torch.equal(gradients[parameter], shared[0][name, dtype][1][parameter]), rank
             scale = gradient.abs().max().item()
             error = (gradients[parameter] - gradient).abs().max().item()
-            assert error <= TOLERANCE[dtype] * (scale + 1e-3), parameter
+            assert error <= TOLERANCE[dtype] * (scale + 1e-2), parameter
     # What the log shows is the mean over the processes.
     for term, value in losses.items():
         mean = torch.stack([found[name, dtype][0][term] for found in shared]).mean()
