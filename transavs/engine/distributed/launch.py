@@ -61,29 +61,38 @@ def launch(main: Main, job: Job, args: tuple[Any, ...] = (), start_method: str =
 
 
 def _start(main: Main, job: Job, args: tuple[Any, ...], start_method: str) -> None:
-    store, address = _open_store(job)
     context: Any = multiprocessing.get_context(start_method)
     with tempfile.TemporaryDirectory(prefix="transavs_job_") as folder:
         paths = [os.path.join(folder, f"{rank}.json") for rank in range(job.processes)]
+        pipes = [context.Pipe(duplex=False) for _ in paths]
         processes = [
             context.Process(
                 target=work_in_child,
-                args=(local_rank, main, args, job, address, path),
+                args=(local_rank, main, args, job, pipes[local_rank][0], path),
                 name=job.name(local_rank),
             )
             for local_rank, path in enumerate(paths)
         ]
-        # A forked process must not collect what has threads in this one, such as a former store.
+        # A forked process must not collect what has threads in this one, such as a former store;
+        # and it must not be forked while the threads of this job's store hold a lock.
         gc.collect()
         gc.freeze()
         with _Signals(processes) as signals:
             try:
                 for process in processes:
                     process.start()
+                store, address = _open_store(job, signals)
+                for _, pipe in pipes:
+                    pipe.send(address)
                 dead = _wait(processes, signals)
                 failure = _cause(dead, processes, paths, store) if dead else None
                 if failure is not None:
                     failure.publish(store)
+            except BaseException:
+                for process in processes:
+                    if process.pid is not None:
+                        process.terminate()
+                raise
             finally:
                 _end(processes)
                 gc.unfreeze()
@@ -94,11 +103,11 @@ def _start(main: Main, job: Job, args: tuple[Any, ...], start_method: str) -> No
         raise KeyboardInterrupt
 
 
-def _open_store(job: Job) -> tuple[Store, tuple[str, int]]:
+def _open_store(job: Job, signals: _Signals) -> tuple[Store, tuple[str, int]]:
     """Opens the job's store, on machine 0, or finds it; returns its address as well."""
     host, port = job.address
     if job.machine_rank:
-        store = connect((host, port), job)
+        store = connect((host, port), job, lambda: signals.count > 0)
     else:
         timeout = timedelta(seconds=job.timeout)
         try:

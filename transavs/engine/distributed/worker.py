@@ -6,9 +6,11 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ FAILED = 1
 STOPPED = 130
 #: For the news of the process that died first.
 _NEWS_SECONDS = 10.0
+_ATTEMPT_SECONDS = 5.0
 
 
 @contextmanager
@@ -108,7 +111,7 @@ def work_in_child(
     main: Main,
     args: tuple[Any, ...],
     job: Job,
-    address: tuple[str, int],
+    pipe: Connection,
     path: str,
 ) -> None:
     """Runs ``main(*args)`` in a process of its own that ``launch`` started.
@@ -116,7 +119,7 @@ def work_in_child(
     Args:
         local_rank: of this process.
         main, args, job: see :func:`work`.
-        address: of the store.
+        pipe: from which the store's address comes.
         path: gets the failure, if there is one. The exit code is then 1; it is 130 after Ctrl-C.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -132,7 +135,7 @@ def work_in_child(
         _leave()
 
     try:
-        work(main, args, job, local_rank, connect(address, job), end)
+        work(main, args, job, local_rank, connect(pipe.recv(), job), end)
     except KeyboardInterrupt:
         sys.exit(STOPPED)
     except Exception as error:
@@ -148,17 +151,34 @@ def _leave() -> None:
     os._exit(FAILED)
 
 
-def connect(address: tuple[str, int], job: Job) -> TCPStore:
+def connect(
+    address: tuple[str, int], job: Job, stopped: Callable[[], bool] = lambda: False
+) -> TCPStore:
     """Returns a connection to the store of a job's first machine.
+
+    Args:
+        address: its host and port.
+        job: with the timeout.
+        stopped: asked every few seconds whether to give up.
 
     Raises:
         ValueError: there is none within the job's timeout.
+        KeyboardInterrupt: ``stopped`` said so.
     """
-    timeout = timedelta(seconds=job.timeout)
-    try:
-        return TCPStore(*address, is_master=False, wait_for_workers=False, timeout=timeout)
-    except distributed.DistNetworkError as error:
-        raise ValueError(
-            f"nobody answered at tcp://{address[0]}:{address[1]} within {job.timeout:g} s: is the "
-            "machine with rank 0 running, and can this one reach it?"
-        ) from error
+    deadline = time.monotonic() + job.timeout
+    while True:
+        left = max(0.1, deadline - time.monotonic())
+        timeout = timedelta(seconds=min(left, _ATTEMPT_SECONDS))
+        try:
+            store = TCPStore(*address, is_master=False, wait_for_workers=False, timeout=timeout)
+        except distributed.DistNetworkError as error:
+            if stopped():
+                raise KeyboardInterrupt from error
+            if time.monotonic() >= deadline:
+                raise ValueError(
+                    f"nobody answered at tcp://{address[0]}:{address[1]} within {job.timeout:g} s: "
+                    "is the machine with rank 0 running, and can this one reach it?"
+                ) from error
+        else:
+            store.set_timeout(timedelta(seconds=job.timeout))
+            return store
