@@ -132,7 +132,9 @@ def test_none_can_be_read(run):
         SafeCheckpointer(nn.Linear(3, 2), str(run)).resume_or_load("", resume=True)
     for iteration in (2, 5, 8):
         assert f"model_{iteration:07d}.pth (" in str(caught.value)
-    assert "Nothing was changed" in str(caught.value) and "without --resume" in str(caught.value)
+    assert "No checkpoint was changed" in str(caught.value) and "without --resume" in str(
+        caught.value
+    )
     assert contents(run) == before
 
 

@@ -75,6 +75,10 @@ def test_ctrl_c(model, manifest, tmp_path, caplog, monkeypatch):
     [
         (["--weights", "x.pth"], "--weights without --config-file"),
         (["--fps", "0"], "--fps must be above 0"),
+        (["--set", "MODEL.WEIGHTS", "x.pth"], "MODEL.WEIGHTS without --config-file"),
+        (["--item-timeout", "inf"], "--item-timeout must be above 0 and at most 86400 seconds"),
+        (["--workers", "-1"], "--workers must be at least 0, got -1"),
+        (["--output", ""], "--output must name a folder of its own"),
         (["--longest-side", "-1"], "--longest-side must not be negative"),
         (["--batch-size", "0"], "--batch-size must be at least 1"),
         (["--shard-items", "0"], "--shard-items must be at least 1"),

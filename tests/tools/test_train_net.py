@@ -1,6 +1,7 @@
 """train_net: one process and two, evaluation alone, Ctrl-C and --resume, answers to mistakes."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -287,3 +288,23 @@ def test_a_batch_that_the_processes_cannot_share(tmp_path: Path, capsys) -> None
         train_net.main([*arguments, "SOLVER.IMS_PER_BATCH", "3", "OUTPUT_DIR", str(tmp_path)]) == 2
     )
     assert "must be a multiple of the 2 processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FloatingPointError("iteration 3: total_loss is nan"), "iteration 3: total_loss is nan"),
+        (RuntimeError("[gloo/tcp] Connection reset by peer"), "another process ended"),
+        (ValueError("a.png is truncated"), "a.png is truncated"),
+        (KeyError("masks"), None),
+    ],
+)
+def test_the_log_has_tracebacks_of_our_mistakes_alone(error, told):
+    try:
+        raise error
+    except Exception:
+        record = logging.LogRecord("d2", logging.ERROR, "", 0, "Exception", (), sys.exc_info())
+    assert train_net._in_a_line(record)
+    assert (record.exc_info is None) == (told is not None)
+    if told is not None:
+        assert record.getMessage().startswith(f"Training failed: {told}")

@@ -140,7 +140,7 @@ def newest_whole_checkpoint(folder: str) -> str | None:
             return path
         tried.append(f"{os.path.basename(path)} ({reason})")
     raise ValueError(
-        f"no checkpoint in {folder} can be read: {'; '.join(tried)}. Nothing was changed there. "
+        f"no checkpoint in {folder} can be read: {'; '.join(tried)}. No checkpoint was changed. "
         f"Bring back a whole file and put its name into {os.path.join(folder, NOTE)}, or start "
         "anew in another OUTPUT_DIR, or there without --resume"
     )
@@ -166,6 +166,8 @@ def damage(path: str) -> str | None:
         data = load_tensors(path, mmap=archive)
     except pickle.UnpicklingError as error:
         return refusal(error)
+    except OSError as error:
+        return f"cut short or damaged ({error})"
     except Exception as error:
         lines = str(error).strip().splitlines()
         return lines[0] if lines else type(error).__name__

@@ -182,6 +182,8 @@ def _load(args: argparse.Namespace) -> tuple[CfgNode, torch.nn.Module, str]:
         own += ["MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""]
     config, weights = args.config_file, args.weights
     if not config:
+        if "MODEL.WEIGHTS" in args.opts[::2]:
+            raise ValueError("MODEL.WEIGHTS without --config-file: name the configuration, too")
         config = SHIPPED_CONFIG
         weights = "" if args.random_weights else SHIPPED_WEIGHTS
     cfg = read_cfg(config, [*args.opts, *own])

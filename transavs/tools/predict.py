@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 # So many reasons are told at the end; all of them stand in the file.
 _TOLD = 5
+#: Of an item: a day.
+MOST_SECONDS = 86_400
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -150,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     # Before the configuration, as the most likely to hold a mistake.
     read_manifest(args.manifest)
+    settings = _settings(args)
     began = time.monotonic()
     with SignalCounter() as signals, progress_bar(None, "predicting", "item", 0) as bar:
 
@@ -160,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = predict_manifest(
             args.manifest,
             args.output,
-            _settings(args),
+            settings,
             execution,
             shard_items=args.shard_items,
             should_stop=lambda: signals.count > 0,
@@ -175,6 +178,17 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(
             "--weights without --config-file: name the configuration that they were trained with"
         )
+    if not args.config_file and any(key == "MODEL.WEIGHTS" for key, _ in args.set):
+        raise ValueError("--set MODEL.WEIGHTS without --config-file: name the configuration, too")
+    if str(args.output) == ".":
+        raise ValueError("--output must name a folder of its own, not the current one")
+    if args.item_timeout is not None and not 0 < args.item_timeout <= MOST_SECONDS:
+        raise ValueError(
+            f"--item-timeout must be above 0 and at most {MOST_SECONDS} seconds, got "
+            f"{args.item_timeout:g}"
+        )
+    if args.workers is not None and args.workers < 0:
+        raise ValueError(f"--workers must be at least 0, got {args.workers}")
     if not 0 < args.fps <= 1000:
         raise ValueError(f"--fps must be above 0 and at most 1000, got {args.fps:g}")
     if args.longest_side < 0:

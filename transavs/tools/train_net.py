@@ -17,7 +17,7 @@ from detectron2.utils.logger import setup_logger
 from transavs.data import load_records
 from transavs.data.clip_audio import build_clip_audio
 from transavs.engine import SafeCheckpointer, Trainer, check_precision
-from transavs.engine.distributed import Job, JobFailed, add_job_arguments, job_of, launch
+from transavs.engine.distributed import Failure, Job, JobFailed, add_job_arguments, job_of, launch
 from transavs.engine.robustness import check_conditions
 from transavs.engine.trained_model import check_device
 from transavs.tools.command_line import (
@@ -78,9 +78,13 @@ def _set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 
 def _in_a_line(record: logging.LogRecord) -> bool:
-    """Lets detectron2 tell that training failed without the traceback of a user's mistake."""
+    """Lets detectron2 tell that training failed without a traceback that says nothing more."""
     error = record.exc_info[1] if record.exc_info else None
     mistake = user_message(error) if error is not None else None
+    if isinstance(error, FloatingPointError):
+        mistake = str(error)
+    elif error is not None and Failure.of("", error).echo:
+        mistake = "another process ended, and left this one waiting"
     if mistake is not None:
         record.msg, record.args, record.exc_info = "Training failed: %s", (mistake,), None
     return True

@@ -53,7 +53,7 @@ class TestMistakes:
             ('{"video": "x"}\n', "line 1: no id"),
             ('{"id": "", "video": "x"}\n', "line 1: no id"),
             ('{"id": 7, "video": "x"}\n', "line 1: id must be text, got 7"),
-            ('{"id": "a\\u0000", "video": "x"}\n', "line 1: id holds characters"),
+            ('{"id": "a\\u0000", "video": "x"}\n', "line 1: id holds control characters"),
             ('{"id": "' + "a" * 501 + '", "video": "x"}\n', "line 1: the id has 501"),
             ('{"id": "a"}\n', "line 1: id 'a' has no source"),
             ('{"id": "a", "frames": "x"}\n', "has no audio"),

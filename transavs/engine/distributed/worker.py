@@ -41,13 +41,20 @@ def process_group(job: Job, local_rank: int, store: Store) -> Iterator[None]:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(local_rank)
-    distributed.init_process_group(
-        "nccl" if on_gpu else "gloo",
-        store=PrefixStore("group", store),
-        rank=job.rank(local_rank),
-        world_size=job.world_size,
-        timeout=timedelta(seconds=job.timeout),
-    )
+    try:
+        distributed.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            store=PrefixStore("group", store),
+            rank=job.rank(local_rank),
+            world_size=job.world_size,
+            timeout=timedelta(seconds=job.timeout),
+        )
+    except distributed.DistStoreError as error:
+        raise TimeoutError(
+            f"the {job.world_size} processes of the job did not come together within "
+            f"{job.timeout:g} s: start all {job.machines} machines with the same options, check "
+            f"that they reach {job.url}, or raise --timeout"
+        ) from error
     comm.create_local_process_group(job.processes)
     comm.synchronize()
     yield

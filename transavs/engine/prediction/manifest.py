@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -154,8 +155,12 @@ def _frames(row: dict[str, Any]) -> tuple[str, ...]:
 def _plain(value: Any, column: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{column} must be text, got {json.dumps(value)[:80]}")
-    if not value.isprintable():
-        raise ValueError(f"{column} holds characters that cannot be printed: {value[:80]!r}")
+    # Control characters, halves of characters, ends of lines and paragraphs.
+    if any(unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") for each in value):
+        raise ValueError(
+            f"{column} holds control characters: {value[:80]!r}; take them away, in the name of "
+            "the file as well"
+        )
     return value
 
 

@@ -45,7 +45,13 @@ class PredictedFrame:
         return decode_mask(self.counts, self.height, self.width)
 
     def mask_of(self, name: str) -> NDArray[np.bool_]:
-        """Returns the part of the mask that is of a class, empty where the class is not there."""
+        """Returns the part of the mask that is of a class, empty where the class is not there.
+
+        Raises:
+            ValueError: the model tells no classes apart.
+        """
+        if self.classes is None:
+            raise ValueError("these predictions tell no classes apart: take the whole mask")
         names, counts = self.classes or [], self.class_counts or []
         if name not in names:
             return np.zeros((self.height, self.width), dtype=bool)

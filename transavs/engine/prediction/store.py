@@ -64,8 +64,10 @@ class ResultStore:
         self.shard_items = shard_items
         self._begin({**description, "shard_items": shard_items})
         self.set_aside = SetAside(self.folder / "set_aside.jsonl")
-        for part in self.folder.glob("*/.*.part"):
-            part.unlink()  # what a killed run was writing
+        # What a killed run was writing; other files in the folder are not ours.
+        for pattern in (f"{SHARDS}/.*.part", f"{WAITING}/.*.part", ".run.json.*.part"):
+            for part in self.folder.glob(pattern):
+                part.unlink()
         self._in_shards: set[int] = set()
         for path in sorted((self.folder / SHARDS).glob("*.parquet")):
             self._in_shards.update(index for index, _ in items_in(path))
