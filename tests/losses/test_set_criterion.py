@@ -6,6 +6,7 @@ import loss_references as reference
 import pytest
 import torch
 
+from transavs.engine.benchmark.memory import measure_memory
 from transavs.losses import (
     AudioQueryDistanceLoss,
     HungarianMatcher,
@@ -208,3 +209,22 @@ def test_half_precision_does_not_overflow():
         )
     for value in (*losses.values(), *empty.values()):
         assert value.dtype == torch.float32 and torch.isfinite(value)
+
+
+def test_pixels_of_masks_are_not_kept_for_the_backward_pass() -> None:
+    """Each decoder layer has as many; only those of one layer may be held at a time."""
+    torch.manual_seed(0)
+    criterion = make_criterion(reference.Weights())
+    targets = random_targets([8, 8])
+    pixels = 16 * FRAME_SIZE[0] * FRAME_SIZE[1] * torch.float32.itemsize
+
+    def peak(layers: int) -> int:
+        outputs = random_outputs(layers, frames=2, queries=8)
+        kept = []
+        use = measure_memory(
+            lambda: kept.append(criterion(outputs, targets, 0)), torch.device("cpu")
+        )
+        return use.peak
+
+    peak(1)  # what happens once
+    assert peak(9) - peak(1) < 2 * pixels

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from transavs.losses.functional import dice_loss, mask_bce_loss, softmax_focal_loss
 from transavs.losses.homogeneity import query_homogeneity
@@ -133,22 +134,45 @@ class SetCriterion(nn.Module):
         labels[frames, queries] = targets.classes[frames, masks]
         focal = softmax_focal_loss(logits, labels, self.class_weights, self.focal_gamma)
 
-        mask_logits = output.mask_logits[frames, queries].float()
-        truth = targets.masks[frames, masks]
-        if len(frames):
-            mask_logits = F.interpolate(
-                mask_logits[:, None], truth.shape[-2:], mode="bilinear", align_corners=False
-            )[:, 0]
-            dice = dice_loss(mask_logits, truth).sum()
-        else:
-            dice = output.mask_logits.float().sum() * 0.0
+        # Computed once more in the backward pass: kept for it, the pixels of all masks and layers
+        # would take a third of the memory of s4_R50's activations where a frame has 20 masks.
+        sums = checkpoint(
+            self._mask_terms,
+            output.mask_logits,
+            targets.masks,
+            matched,
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
         # Divided by the number of masks, as the focal loss was introduced: a mean over all the
         # queries would make a matched one count the less the more queries there are.
-        losses = {"loss_class": focal.sum() / num_masks, "loss_dice": dice / num_masks}
+        sums = {"loss_class": focal.sum(), **sums}
+        return {name: value / num_masks for name, value in sums.items()}
+
+    def _mask_terms(
+        self, mask_logits: Tensor, masks: Tensor, matched: tuple[Tensor, Tensor, Tensor]
+    ) -> dict[str, Tensor]:
+        """Sums over the pairs of ``loss_dice`` and, if it has a weight, ``loss_mask_bce``.
+
+        Args:
+            mask_logits: of a layer, ``[N, Q, h, w]``.
+            masks: true ones, bool ``[N, G, H, W]``.
+            matched: the pairs, as the matcher returns them.
+        """
+        terms = {"loss_dice": dice_loss}
         if self.weights["loss_mask_bce"]:
-            bce = mask_bce_loss(mask_logits, truth).sum() if len(frames) else dice
-            losses["loss_mask_bce"] = bce / num_masks
-        return losses
+            terms["loss_mask_bce"] = mask_bce_loss
+        frames, queries, of_frame = matched
+        if not len(frames):
+            return dict.fromkeys(terms, mask_logits.float().sum() * 0.0)
+        truth = masks[frames, of_frame]
+        logits = F.interpolate(
+            mask_logits[frames, queries].float()[:, None],
+            truth.shape[-2:],
+            mode="bilinear",
+            align_corners=False,
+        )[:, 0]
+        return {name: term(logits, truth).sum() for name, term in terms.items()}
 
     def confidence(self, output: QueryOutput) -> Tensor:
         """p(sounding), the largest probability of a sounding class, ``[N, Q]`` without a graph."""
