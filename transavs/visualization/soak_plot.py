@@ -14,7 +14,7 @@ def draw_soak(samples: Sequence[Mapping[str, float]], title: str = "") -> Figure
     """Returns a figure of two panels over iterations: memory, and counts.
 
     Args:
-        samples: each with ``iteration``, and any of ``rss_bytes``, ``pss_bytes``, ``files``,
+        samples: each with ``iteration``, and any of ``rss_bytes``, ``own_bytes``, ``files``,
             ``threads``, ``processes``.
         title: above both.
     """
@@ -25,7 +25,7 @@ def draw_soak(samples: Sequence[Mapping[str, float]], title: str = "") -> Figure
     if title:
         figure.suptitle(title, wrap=True)
     memory, counts = figure.subplots(2, 1, sharex=True)
-    labels = {"rss_bytes": "resident", "pss_bytes": "resident, shared pages once"}
+    labels = {"rss_bytes": "resident", "own_bytes": "of it not files', shared pages once"}
     at = [sample["iteration"] for sample in samples]
     for color, (name, label) in zip(_COLORS, labels.items(), strict=False):
         if name in samples[0]:

@@ -20,7 +20,7 @@ Sample = dict[str, float]
 #: What is sampled, in words.
 QUANTITIES = {
     "rss_bytes": "resident memory, MB",
-    "pss_bytes": "the same, shared pages once, MB",
+    "own_bytes": "of it not files', shared pages once, MB",
     "files": "open files",
     "threads": "threads",
     "processes": "processes",
@@ -75,7 +75,7 @@ def held(pid: int) -> dict[str, float]:
         try:
             found = {
                 "rss_bytes": int((folder / "statm").read_text().split()[1]) * page,
-                "pss_bytes": _pss(folder),
+                "own_bytes": _own(folder),
                 "files": len(os.listdir(folder / "fd")),
                 "threads": len(os.listdir(folder / "task")),
                 "processes": 1,
@@ -166,8 +166,14 @@ def _family(pid: int) -> list[int]:
     return family
 
 
-def _pss(folder: Path) -> int:
+def _own(folder: Path) -> int:
+    """What is no file's, divided by the number of processes that share it.
+
+    Pages of libraries and data would count the less the more strangers have the same ones open.
+    """
+    found = 0
     for line in (folder / "smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
+        name, _, value = line.partition(":")
+        if name in ("Pss_Anon", "Pss_Shmem"):
+            found += int(value.split()[0]) * 1024
+    return found
