@@ -107,6 +107,8 @@ def test_other_settings_are_refused(model, manifest, tmp_path, capsys):
     before = (tmp_path / "out" / "run.json").read_bytes()
     assert run(manifest, tmp_path / "out", *model, "--fps", 2) == 2
     assert "per_second was 1.0, is 2.0" in capsys.readouterr().err
+    assert run(manifest, tmp_path / "out", *model, "--set", "INPUT.MIN_SIZE_TEST", 16) == 2
+    assert "settings (INPUT.MIN_SIZE_TEST was 32, is 16): name" in capsys.readouterr().err
     assert (tmp_path / "out" / "run.json").read_bytes() == before
     assert json.loads(before)["manifest"]["items"] == 4
 

@@ -29,6 +29,15 @@ class TestReading:
         assert items[1] == Item(1, "b, c", frames=("b",), audio="b.wav", folder=folder)
         assert [Item.from_dict(item.as_dict()) for item in items] == items
 
+    def test_white_space_around_cells_of_csv(self, tmp_path):
+        text = ' id ,video\n a , clips/a b.mp4\t\n  \n"c", "d, e.mp4"\n'
+        items = read_manifest(write(tmp_path, text, "manifest.csv"))
+        assert [(item.id, item.video) for item in items] == [
+            ("a", "clips/a b.mp4"), ("c", "d, e.mp4"),
+        ]  # fmt: skip
+        (item,) = read_manifest(write(tmp_path, '{"id": "a", "video": " a.mp4"}\n'))
+        assert item.video == " a.mp4"
+
     def test_a_list_of_frames_and_a_byte_order_mark(self, tmp_path):
         text = '\ufeff{"id": "é", "frames": ["2.png", "1.png"], "audio": "a.wav"}\n'
         (item,) = read_manifest(write(tmp_path, text))
@@ -86,6 +95,8 @@ class TestMistakes:
             ("video\na.mp4\n", "line 1: expected a column id"),
             ("id,video\na,b,c\n", r"line 2: expected 2 columns \(id, video\), got 3"),
             ('id,video\na,"b\n', "line 2: no CSV"),
+            ("id,video\na,x\na ,y\n", "line 3: id 'a' stands in line 2"),
+            ("id,video\n  ,x\n", "line 2: no id"),
             ("id,video\na,x\n\nb,y\na,z\n", "line 5: id 'a' stands in line 2"),
             (b"id,video\n\xff,b\n", "line 2: no UTF-8"),
             ("id,video\n" + "a" * 140_000 + ",b\n", "line 2: no CSV"),

@@ -165,8 +165,15 @@ class TestResuming:
     def test_a_damaged_shard_is_an_error(self, tmp_path, whole):
         shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
         (tmp_path / "frames" / "shard-000001.parquet").write_bytes(b"PAR1")
-        with pytest.raises(ValueError, match=r"shard-000001\.parquet holds no predictions"):
+        with pytest.raises(ValueError, match=r"shard-000001\.parquet holds no pred.*delete it"):
             open_store(tmp_path)
+        # What the message recommends.
+        (tmp_path / "frames" / "shard-000001.parquet").unlink()
+        store = open_store(tmp_path)
+        assert [item.index for item in store.left] == [3, 4, 5]
+        for item in store.left:
+            store.add(outcome(item.index))
+        assert content(tmp_path) == content(whole)
 
     def test_items_that_are_tried_again(self, tmp_path, whole):
         shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
@@ -199,6 +206,32 @@ class TestRefusals:
             open_store(whole, per_second=2.0)
         with pytest.raises(ValueError, match="shard_items was 3, is 4"):
             ResultStore(whole, items(), DESCRIPTION, shard_items=4)
+
+    def test_another_configuration_is_told_by_its_keys(self, tmp_path):
+        def described(config, **configuration):
+            return {**DESCRIPTION, "config": config * 64, "configuration": configuration}
+
+        def open_with(description):
+            return ResultStore(tmp_path, items(), description, shard_items=3)
+
+        sizes = {"INPUT.MIN_SIZE_TEST": 224, "INPUT.FORMAT": "RGB"}
+        open_with(described("a", **sizes, OLD=1))
+        open_with(described("a", **sizes, OLD=1))
+        with pytest.raises(ValueError, match="other settings") as caught:
+            open_with(described("b", **{**sizes, "INPUT.MIN_SIZE_TEST": 96}, NEW=[2, 3]))
+        assert (
+            "(INPUT.MIN_SIZE_TEST was 224, is 96; NEW was absent, is [2, 3]; OLD was 1, is absent)"
+        ) in str(caught.value)
+        with pytest.raises(ValueError, match="KEY3 was absent, is 3; and 6 more keys"):
+            open_with(described("b", **{f"KEY{number}": number for number in range(9)}))
+
+    def test_a_folder_of_before_keys_were_kept(self, tmp_path):
+        open_store(tmp_path, config="a" * 64)
+        with pytest.raises(ValueError, match="kept no keys: compare --config-file and --set"):
+            open_store(tmp_path, config="b" * 64, configuration={"SEED": 1})
+        open_store(tmp_path, config="a" * 64, configuration={"SEED": 1})
+        with pytest.raises(ValueError, match=r"weights was abc, is cccccccccccc\.\.\.\)"):
+            open_store(tmp_path, config="a" * 64, weights="c" * 64)
 
     def test_another_manifest(self, whole):
         changed = [*items()[:3], Item(3, "item 3", video="other.mp4"), *items()[4:]]

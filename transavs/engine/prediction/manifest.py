@@ -73,9 +73,10 @@ class Item:
 def read_manifest(path: str | Path) -> list[Item]:
     """Returns the items of a manifest, in its order.
 
-    CSV has a header line; JSON lines have an object each, whose ``frames`` may be a list of files.
-    The columns are ``id``, and ``video``, or ``frames`` with ``audio``. Empty lines are passed
-    over. Whether the files exist is not looked at.
+    CSV has a header line, and white space around its cells does not count; JSON lines have an
+    object each, whose ``frames`` may be a list of files, and all of their characters count. The
+    columns are ``id``, and ``video``, or ``frames`` with ``audio``. Empty lines are passed over.
+    Whether the files exist is not looked at.
 
     Args:
         path: ends in .csv, or in .jsonl, .ndjson or .json.
@@ -199,11 +200,12 @@ def _no_twins(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.reader(_lines(path), strict=True)
+    reader = csv.reader(_lines(path), strict=True, skipinitialspace=True)
     header: list[str] | None = None
     try:
-        for row in reader:
-            if not row:
+        for cells in reader:
+            row = [cell.strip() for cell in cells]
+            if row in ([], [""]):
                 continue
             if header is None:
                 header = _checked_header(row, path, reader.line_num)

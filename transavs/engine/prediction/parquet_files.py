@@ -38,6 +38,9 @@ SCHEMA = pa.schema(
     ]
 )
 _ITEMS_KEY = b"transavs_items"
+_REMEDY = (
+    "bring back a whole copy, or delete it: the command that wrote it then predicts its items again"
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def items_in(path: Path) -> list[tuple[int, int]]:
         counts = json.loads(metadata[_ITEMS_KEY])
         return [(int(index), int(rows)) for index, rows in counts]
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} holds no predictions ({error})") from None
+        raise ValueError(f"{path} holds no predictions ({error}): {_REMEDY}") from None
 
 
 def read_items(path: Path) -> list[ItemRows]:
@@ -93,9 +96,9 @@ def read_items(path: Path) -> list[ItemRows]:
     try:
         table = pq.ParquetFile(path).read().replace_schema_metadata(None)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read ({error})") from None
+        raise ValueError(f"{path} cannot be read ({error}): {_REMEDY}") from None
     if not table.schema.equals(SCHEMA) or table.num_rows != sum(rows for _, rows in counts):
-        raise ValueError(f"{path} holds other columns or rows than predictions have")
+        raise ValueError(f"{path} holds other columns or rows than predictions have: {_REMEDY}")
     items, first = [], 0
     for index, rows in counts:
         items.append(ItemRows(index, table.slice(first, rows)))

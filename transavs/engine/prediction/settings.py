@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from transavs.config import add_transavs_config
@@ -65,7 +66,10 @@ class Settings:
         return VideoPredictor(self._cfg(), self.weights, self.device, self.batch_size)
 
     def describe(self, predictor: VideoPredictor) -> dict[str, Any]:
-        """Returns all that two runs into one folder must have in common."""
+        """Returns all that two runs into one folder must have in common, as JSON has it.
+
+        ``configuration`` tells what the hash ``config`` is of: key -> value.
+        """
         cfg = self._cfg()
         cfg.defrost()
         for key in _PLACES:
@@ -74,9 +78,11 @@ class Settings:
             for part in nodes:
                 node = node[part]
             node[name] = ""
+        text = cfg.dump()
         return {
             "weights": fingerprint(predictor.model),
-            "config": hashlib.sha256(cfg.dump().encode()).hexdigest(),
+            "config": hashlib.sha256(text.encode()).hexdigest(),
+            "configuration": _by_key(yaml.safe_load(text)),
             "classes": list(predictor.known_classes),
             "per_second": self.per_second,
             "longest_side": self.longest_side,
@@ -94,3 +100,14 @@ class Settings:
         cfg.merge_from_other_cfg(CfgNode.load_cfg(self.config))
         cfg.freeze()
         return cfg
+
+
+def _by_key(node: dict[str, Any], within: str = "") -> dict[str, Any]:
+    """Returns the values of nested keys by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in node.items():
+        if isinstance(value, dict):
+            found |= _by_key(value, f"{within}{name}.")
+        else:
+            found[f"{within}{name}"] = value
+    return found

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ logger = logging.getLogger(__name__)
 RUN_FILE = "run.json"
 SHARDS, WAITING = "frames", "waiting"
 _FORMAT = 1
+# Tells in words what the hash of the other is of; runs of older versions lack it.
+_EXPLAINED, _EXPLAINS = "config", "configuration"
+# So many keys are told.
+_TOLD = 6
 
 
 class ResultStore:
@@ -129,8 +134,8 @@ class ResultStore:
         for path in sorted((self.folder / WAITING).glob("item-*.parquet")):
             try:
                 ((index, _),) = items_in(path)
-            except ValueError as error:
-                logger.warning("%s: its item is predicted again", error)
+            except ValueError:
+                logger.warning("%s is damaged: its item is predicted again", path)
                 path.unlink()
                 continue
             if index in self._in_shards:
@@ -154,12 +159,11 @@ class ResultStore:
             return
         before = read_run(self.folder)
         former = before.pop("manifest")
-        differing = [key for key in run if key != "manifest" and run[key] != before.get(key)]
-        if differing:
-            told = "; ".join(f"{key} was {before.get(key)}, is {run[key]}" for key in differing)
+        told = _differences(before, run)
+        if told:
             raise ValueError(
-                f"{self.folder} holds predictions of another model or of other settings ({told}): "
-                "name another folder, or go on as before"
+                f"{self.folder} holds predictions of another model or of other settings "
+                f"({'; '.join(told)}): name another folder, or go on as before"
             )
         same = former["items"] <= count
         if not same or manifest_hash(self.items[: former["items"]]) != former["sha256"]:
@@ -170,6 +174,42 @@ class ResultStore:
             )
         if former["items"] < count:
             write_text(path, json.dumps(run, indent=2) + "\n")
+
+
+def _differences(before: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+    """Returns what two runs into a folder differ in; their manifests do not count."""
+    told = []
+    for key, value in run.items():
+        if key in ("manifest", _EXPLAINS) or value == before.get(key):
+            continue
+        if key != _EXPLAINED or _EXPLAINS not in run:
+            told.append(f"{key} was {_short(before.get(key))}, is {_short(value)}")
+        elif not isinstance(before.get(_EXPLAINS), dict):
+            told.append(
+                "the configuration was another, of which this folder's older version kept no keys: "
+                "compare --config-file and --set"
+            )
+        else:
+            told += _differing_keys(before[_EXPLAINS], run[_EXPLAINS])
+    return told
+
+
+def _differing_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    absent = object()
+    told = []
+    for key in sorted(before.keys() | now.keys()):
+        was, value = before.get(key, absent), now.get(key, absent)
+        if was != value:
+            words = ["absent" if each is absent else _short(each) for each in (was, value)]
+            told.append(f"{key} was {words[0]}, is {words[1]}")
+    more = [f"and {len(told) - _TOLD} more keys"] if len(told) > _TOLD else []
+    return told[:_TOLD] + more
+
+
+def _short(value: Any) -> str:
+    """Returns a value as text; of a hash the beginning tells enough."""
+    text = str(value)
+    return f"{text[:12]}..." if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
 def read_run(folder: str | Path) -> dict[str, Any]:
