@@ -11,6 +11,8 @@ import json
 import logging
 import os
 import queue
+import re
+import socket
 import threading
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -27,6 +29,11 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 # Blocks of a data set: as many as items, so that none waits for another, up to this many.
 _MOST_BLOCKS = 10_000
 _PATIENCE_SECONDS = 0.2
+# For a cluster to answer at all. Ray itself asks on for minutes, and takes no Ctrl-C meanwhile.
+_ANSWER_SECONDS = 10.0
+# How a client of gRPC, which Ray speaks, begins (RFC 9113, 3.4); the answer is a frame of settings.
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_FRAME_HEAD, _FRAME_TYPE, _SETTINGS = 9, 3, 4
 
 
 def import_ray() -> Any:
@@ -46,6 +53,47 @@ def import_ray() -> Any:
             f"(no module {error.name})"
         ) from None
     return ray
+
+
+def check_address(address: str) -> None:
+    """Raises ValueError for an address at which no cluster answers within seconds.
+
+    Args:
+        address: "local" and "auto" are not looked at; HOST:PORT, or ray://HOST:PORT of Ray's client
+            server.
+    """
+    if address in (LOCAL, "auto"):
+        return
+    place = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d{1,5})", address)
+    if place is None:
+        raise ValueError(f"--ray must be HOST:PORT, 'auto', or without an address, got {address!r}")
+    try:
+        with socket.create_connection((place[1], int(place[2])), _ANSWER_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") not in ("1", "true"):
+                _greet(connection)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise no_cluster(address, error) from error
+
+
+def _greet(connection: socket.socket) -> None:
+    """Raises ConnectionError where another kind of server answers, and TimeoutError where none."""
+    connection.sendall(_GREETING)
+    head = b""
+    while len(head) < _FRAME_HEAD:
+        more = connection.recv(_FRAME_HEAD - len(head))
+        if not more:
+            break
+        head += more
+    if len(head) < _FRAME_HEAD or head[_FRAME_TYPE] != _SETTINGS:
+        raise ConnectionError("what listens there is no Ray")
+
+
+def no_cluster(address: str, error: Exception) -> ValueError:
+    """Returns what to raise where there is no cluster at an address."""
+    return ValueError(
+        f"no Ray cluster at {address!r} ({error}): start one with `ray start --head`, name its "
+        "address with --ray, or leave the address out"
+    )
 
 
 class Actor:
@@ -136,10 +184,7 @@ def _connect(ray: Any, address: str, count: int | None) -> None:
     try:
         ray.init(address=address, logging_level=logging.WARNING, **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"no Ray cluster at {address!r} ({error}): start one with `ray start --head`, or leave "
-            "the address out"
-        ) from error
+        raise no_cluster(address, error) from error
 
 
 def _stream(outcomes: Any, should_stop: Callable[[], bool]) -> Generator[Outcome, None, None]:

@@ -107,6 +107,7 @@ def predict_manifest(
     items = read_manifest(manifest)
     if execution.ray is not None:
         on_ray.import_ray()
+        on_ray.check_address(execution.ray)
     predictor = settings.load()
     description = settings.describe(predictor)
     with FolderLock(output):
