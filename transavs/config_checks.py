@@ -42,6 +42,10 @@ def check_cfg(cfg: CfgNode) -> None:
         raise ValueError(
             f"SOLVER.NONFINITE_LIMIT must be 0 steps or more, got {cfg.SOLVER.NONFINITE_LIMIT}"
         )
+    for name in ("MIN_SIZE_TRAIN", "MAX_SIZE_TRAIN", "MIN_SIZE_TEST", "MAX_SIZE_TEST"):
+        sizes = cfg.INPUT[name]
+        if min(sizes if isinstance(sizes, tuple | list) else [sizes], default=0) < 0:
+            raise ValueError(f"INPUT.{name} must be 0 or more pixels, got {sizes}")
     stretch = cfg.INPUT.STRETCH_TEST
     if stretch and (len(stretch) != 2 or min(stretch) < 1):
         raise ValueError(

@@ -80,17 +80,26 @@ def test_of_sounds(case, datasets_env, tmp_path, capsys):
     check(case, tmp_path, capsys, options)
 
 
-@pytest.mark.parametrize("content", [b"words", b"", b"PK\x03\x04 half"])
-def test_a_checkpoint_to_evaluate(content, datasets_env, tmp_path, capsys):
-    case = Case(
-        "damaged", "eval_robustness",
-        "--config-file s4_R50.yaml --conditions original --weights {}/w.pth --output {}/out.json",
-        "w.pth", "resume from an older one|ask whoever made the file", write("w.pth", content),
-    )  # fmt: skip
+EVALUATE = "--config-file s4_R50.yaml --conditions original --weights {}/w.pth --output {}/out.json"
+OTHERS = "resume from an older one|ask whoever made the file"
+EMPTY = "holds no tensors at all: name the checkpoint of a trained model with --weights"
+
+
+@cases(
+    Case("words", "eval_robustness", EVALUATE, "w.pth", OTHERS, write("w.pth", "words")),
+    Case("nothing", "eval_robustness", EVALUATE, "w.pth", OTHERS, write("w.pth", "")),
+    Case("half", "eval_robustness", EVALUATE, "w.pth", OTHERS, write("w.pth", b"PK\x03\x04 half")),
+    Case("no tensors", "eval_robustness", EVALUATE, "w.pth", EMPTY, saved("w.pth", {})),
+    Case("no model", "eval_robustness", EVALUATE, "w.pth", EMPTY, saved("w.pth", {"model": {}})),
+)  # fmt: skip
+def test_a_checkpoint_to_evaluate(case, datasets_env, tmp_path, capsys):
     check(case, tmp_path, capsys, tiny_models.TINY)
 
 
-def test_a_damaged_frame_ends_a_training_in_a_line(datasets_env, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_frame_ends_a_training_in_a_line(
+    workers, datasets_env, tmp_path, capsys, monkeypatch
+):
     """detectron2 would log the traceback before the line."""
     from transavs.tools import train_net
 
@@ -99,7 +108,7 @@ def test_a_damaged_frame_ends_a_training_in_a_line(datasets_env, tmp_path, capsy
     for frame in frames.rglob("*_1.png"):
         frame.write_bytes(frame.read_bytes()[:60])
     words = ["--config-file", "s4_R50.yaml", *tiny_models.TINY, "OUTPUT_DIR", str(tmp_path / "out")]
-    assert train_net.main(words) == 2
+    assert train_net.main([*words, "DATALOADER.NUM_WORKERS", str(workers)]) == 2
     printed = capsys.readouterr()
     log = (tmp_path / "out" / "log.txt").read_text()
     assert "Traceback" not in printed.err + printed.out + log

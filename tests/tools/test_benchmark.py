@@ -70,10 +70,10 @@ def test_scaling_draws_curves(tmp_path, capsys):
     ([*SMALL, "--parts", "speed"], "--parts: expected some of size, inference"),
     ([*SMALL, "--batches", "1,many"], "--batches: expected whole numbers"),
     ([*SMALL, "--batches", ""], "need at least one number"),
-    ([*SMALL, "--threads", "0"], "--threads must be at least 1"),
+    ([*SMALL, "--threads", "0"], "--threads must lie in 1 to 1024, got 0"),
     ([*SMALL, "--precision", "fp16"], "on the CPU take bf16"),
     ([*SMALL, "--weights", "x.pth", "--scaling"], "--weights would not fit"),
-    ([*SMALL, "--device", "abacus"], "MODEL.DEVICE must be"),
+    ([*SMALL, "--device", "abacus"], "--device must be 'cpu' or 'cuda'"),
     (["--compare", "a.json", "b.json"], "a.json"),
 ])  # fmt: skip
 def test_mistakes_are_told(arguments, message, capsys, tmp_path, monkeypatch):

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 from torch.multiprocessing import ProcessRaisedException
 
-from transavs.tools.command_line import check_output_folder, command, user_message
+from transavs.tools.command_line import (
+    check_folder_to_be,
+    check_output_files,
+    check_output_folder,
+    command,
+    read_cfg,
+    user_message,
+)
 
 WORKER = (
     "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
@@ -128,6 +135,36 @@ def test_ctrl_c_while_it_is_imported(script: Path, capsys, monkeypatch) -> None:
         runpy.run_path(str(script), run_name="__main__")
     assert ended.value.code == 130
     assert capsys.readouterr().err == ""
+
+
+def test_files_to_be_written_are_looked_at_without_a_trace(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    check_output_files({"--output": str(tmp_path / "a" / "b" / "c.txt"), "--report": None}, {})
+    for path, told in (
+        ("file/a.txt", "--output: .*file is a file, expected a folder"),
+        ("", "--output names a folder"),
+        ("file", "--output would overwrite --weights"),
+    ):
+        with pytest.raises((ValueError, OSError), match=told):
+            check_output_files(
+                {"--output": str(tmp_path / path)}, {"--weights": str(tmp_path / "file")}
+            )
+    with pytest.raises(OSError, match="too long"):
+        check_folder_to_be("--output", tmp_path / ("n" * 300) / "a")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="--output: cannot write into"):
+        check_folder_to_be("--output", tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_misspelt_key_comes_first() -> None:
+    opts = ["INPUT.MIN_SIZE_TEST", "64", "MODEL.TRANSAVS.NUM_QUERYS", "3", "SEED", "1"]
+    with pytest.raises(ValueError) as told:
+        read_cfg("s4_R50.yaml", opts)
+    text = str(told.value)
+    first = "no configuration key MODEL.TRANSAVS.NUM_QUERYS; near it: MODEL.TRANSAVS.NUM_QUERIES"
+    assert text.startswith(first)
+    assert text.endswith(f" (configuration s4_R50.yaml with {' '.join(opts)})")
 
 
 def test_output_folder_is_made(tmp_path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tiny_models import TINY
 
 from transavs.engine.export import ExportedClipModel, ExportedModel
-from transavs.tools.command_line import USER_ERROR
+from transavs.tools.command_line import INTERRUPTED, USER_ERROR
 from transavs.tools.export import main
 
 # A shallow network: following one takes longer the more operators it has.
@@ -88,6 +88,36 @@ def test_other_files_are_told(tmp_path):
         ExportedModel(tmp_path / "text.onnx")
 
 
+def test_providers_of_onnxruntime(exported):
+    lacking = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert ExportedModel(exported, providers=lacking).sound == "waveform"
+    for providers, told in (
+        (("CPUExecutionProvider", "GPU"), "CPUExecutionProvider, not GPU"),
+        (("XnnpackExecutionProvider",), "CPUExecutionProvider, not XnnpackExecutionProvider"),
+        ((), "not none"),
+    ):
+        with pytest.raises(ValueError, match=f"onnxruntime has here the providers .*{told}"):
+            ExportedModel(exported, providers=providers)
+
+
+def test_the_description_is_written_last(exported, tmp_path, monkeypatch):
+    """Whatever ends the command between the two: no description of a file that is not there."""
+
+    def interrupted(path, text):
+        assert str(path).endswith("model.json")
+        raise KeyboardInterrupt
+
+    import onnx
+
+    monkeypatch.setattr("transavs.tools.export.export_graph", lambda *_: onnx.load(exported))
+    monkeypatch.setattr("transavs.tools.export.check_export", lambda *_: {"by": "another test"})
+    monkeypatch.setattr("transavs.tools.export.write_text", interrupted)
+    words = [*OPTIONS, "--output", str(tmp_path / "new" / "model.onnx"), *TINY, *SHALLOW]
+    assert main(words) == INTERRUPTED
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["model.onnx"]
+    assert ExportedModel(tmp_path / "new" / "model.onnx").facts["checked"]
+
+
 def test_a_model_that_differs_is_not_written(tmp_path, monkeypatch, capsys, exported):
     import onnx
 
@@ -109,6 +139,12 @@ def test_a_model_that_differs_is_not_written(tmp_path, monkeypatch, capsys, expo
         (["--output", "a.onnx", "--weights", "b.pth"], "--weights without --config-file"),
         (["--output", "a.onnx", "--evaluate", "demo_ms3_test"], "needs --sound examples"),
         (["--output", "a.onnx", "--repeats", "0"], "--repeats must be at least 1"),
+        (["--output", "a.onnx", "MODEL.WEIGHTS", "b"], "MODEL.WEIGHTS without --config-file"),
+        # Nor is a folder left behind that nothing was written into.
+        (
+            ["--output", "new/a.onnx", "--config-file", "s4_R50.yaml", "--weights", "none.pth"],
+            "no checkpoint none.pth",
+        ),
     ],
 )
 def test_mistakes(words, message, capsys, tmp_path, monkeypatch):

@@ -245,7 +245,7 @@ def test_training_stops_before_work_without_the_file(datasets_env, capsys):
     (["--output", "s.safetensors", "--datasets", ","], [], "no data sets: name --datasets"),
     (["--output", "s.safetensors", "--workers", "-1"], [], "--workers must be at least 0"),
     (["--output", "configs/x.safetensors/"], [], "name --output FILE.safetensors"),
-    (["--output", "setup.py/s.safetensors"], [], "lies in a file, expected a folder"),
+    (["--output", "setup.py/s.safetensors"], [], "setup.py is a file, expected a folder"),
     (["--output", "s.safetensors", "--weights", "s.safetensors"], [], "overwrite --weights"),
     (["--output", "s.safetensors"], [], "no weights of SmallVGGish at MODEL.AUDIO.WEIGHTS ''"),
     (["--output", "s.safetensors"], ["INPUT.AUDIO_SOURCE", "log_mel"], "INPUT.AUDIO_SOURCE wav"),

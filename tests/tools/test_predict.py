@@ -10,6 +10,7 @@ import sys
 import listening_model
 import prediction_clips
 import pytest
+import torch
 
 pytest.importorskip("pyarrow")
 
@@ -73,6 +74,12 @@ def test_ctrl_c(model, manifest, tmp_path, caplog, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
+        (["--device", "cuda"], "--device cuda: no GPU is usable here; take --device cpu"),
+        (["--device", "tpu"], "--device must be 'cpu' or 'cuda', got 'tpu'"),
+        (["--threads", "0"], "--threads must lie in 1 to 1024, got 0"),
+        (["--threads", "1000000000"], "--threads must lie in 1 to 1024, got 1000000000"),
+        (["--set", "INPUT.MIN_SIZE_TEST", "-5"], "INPUT.MIN_SIZE_TEST must be 0 or more pixels"),
+        (["--ray", "127.0.0.1:1", "--workers", "1"], "no Ray cluster at '127.0.0.1:1'"),
         (["--weights", "x.pth"], "--weights without --config-file"),
         (["--fps", "0"], "--fps must be above 0"),
         (["--set", "MODEL.WEIGHTS", "x.pth"], "MODEL.WEIGHTS without --config-file"),
@@ -84,15 +91,27 @@ def test_ctrl_c(model, manifest, tmp_path, caplog, monkeypatch):
         (["--shard-items", "0"], "--shard-items must be at least 1"),
         (["--item-timeout", "3"], "without workers"),
         (["--ray"], "at least 1 workers"),
-        (["--set", "INPUT.COLOUR", "red"], "no configuration key INPUT.COLOUR"),
+        (["--set", "INPUT.COLOUR", "red"], "error: no configuration key INPUT.COLOUR"),
         (["--config-file", "none.yaml"], "no config file 'none.yaml'"),
     ],
 )
-def test_mistakes(manifest, tmp_path, capsys, options, expected):
+def test_mistakes(manifest, tmp_path, capsys, monkeypatch, options, expected):
+    if "127.0.0.1:1" in options:
+        pytest.importorskip("ray")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert run(manifest, tmp_path / "out", *options) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("predict: error: ") and expected in last
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/out"])
+def test_an_output_that_is_no_folder(manifest, tmp_path, capsys, monkeypatch, place):
+    """Told before anything is loaded."""
+    monkeypatch.setattr("transavs.tools.predict._settings", None)
+    (tmp_path / "file").write_text("")
+    assert run(manifest, tmp_path / place) == 2
+    assert f"--output: {tmp_path}/file is a file, expected a folder" in capsys.readouterr().err
 
 
 def test_a_manifest_with_a_mistake(tmp_path, capsys):

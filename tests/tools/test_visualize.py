@@ -110,7 +110,7 @@ def test_missing_gpu_is_told(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main([*arguments, *weights_of(arguments), "MODEL.DEVICE", "cuda"]) == 2
-    assert "add MODEL.DEVICE cpu" in capsys.readouterr().err
+    assert "take MODEL.DEVICE cpu" in capsys.readouterr().err
 
 
 def test_interrupt_is_no_traceback(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,6 +197,11 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
         misshapen = {name for name, *_ in shapes}
         # fvcore counts tensors of another shape as missing, too.
         missing = set(incompatible.missing_keys) - misshapen
+        if not known and not incompatible.unexpected_keys:
+            raise ValueError(
+                f"{self._source()} holds no tensors at all: name the checkpoint of a trained model "
+                "with --weights or MODEL.WEIGHTS"
+            )
         if not known:
             raise ValueError(
                 f"{self._source()} holds no tensor of this network, but "

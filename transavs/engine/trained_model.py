@@ -97,18 +97,25 @@ def load_trained_model(cfg: CfgNode, weights: str = "") -> nn.Module:
 
 def check_device(cfg: CfgNode) -> None:
     """Raises ValueError for a ``MODEL.DEVICE`` that does not exist or that the machine lacks."""
-    name = str(cfg.MODEL.DEVICE)
+    check_device_name(str(cfg.MODEL.DEVICE))
+
+
+def check_device_name(name: str, setting: str = "MODEL.DEVICE") -> None:
+    """Raises ValueError for a device that does not exist or that the machine lacks.
+
+    Args:
+        name: such as "cpu" or "cuda".
+        setting: the key or option that named it.
+    """
     device: torch.device | None
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise ValueError(f"MODEL.DEVICE must be 'cpu' or 'cuda', got {name!r}")
+        raise ValueError(f"{setting} must be 'cpu' or 'cuda', got {name!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"MODEL.DEVICE is {name!r}, but no GPU is usable here; add MODEL.DEVICE cpu"
-        )
+        raise ValueError(f"{setting} {name}: no GPU is usable here; take {setting} cpu")
 
 
 class _WholeModelCheckpointer(SafeCheckpointer):

@@ -26,6 +26,7 @@ from transavs.tools.command_line import (
     INTERRUPTED,
     CommandParser,
     check_output_folder,
+    check_threads,
     command,
     split_names,
     start_logging,
@@ -85,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the grid and writes its report; returns the exit code that ``--help`` tells."""
     args = build_parser().parse_args(argv)
     start_logging()
+    check_threads(args.threads)
     grid = read_grid(args.grid, dict(args.set))
     runs = grid.runs(split_names(args.rows), _numbers(args.seeds))
     output = Path(args.output)

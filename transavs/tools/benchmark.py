@@ -28,12 +28,13 @@ from transavs.engine.benchmark import (
     sweep_points,
     write_benchmark,
 )
-from transavs.engine.trained_model import check_device, load_trained_model
+from transavs.engine.trained_model import check_device, check_device_name, load_trained_model
 from transavs.modeling.compiling import compile_parts
 from transavs.tools.benchmark_soak import add_soak_options, check_soak, run_soak, write_curves
 from transavs.tools.command_line import (
     CommandParser,
     check_output_folder,
+    check_threads,
     command,
     read_cfg,
     split_names,
@@ -155,13 +156,13 @@ def _check(args: argparse.Namespace) -> None:
     unknown = [part for part in split_names(args.parts) if part not in PARTS]
     if unknown:
         raise ValueError(f"--parts: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
-    whole = ("threads", "repeats", "size", "queries", "frames", "train_batch")
+    whole = ("repeats", "size", "queries", "frames", "train_batch")
     for name in (*whole, "soak", "soak_period"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {args.device}: no GPU is usable here; take --device cpu")
+    check_threads(args.threads)
+    check_device_name(args.device, "--device")
     if args.claiming < 0:
         raise ValueError(f"--claiming must be at least 0, got {args.claiming}")
     if args.precision == "fp16" and args.device == "cpu":

@@ -30,9 +30,11 @@ __all__ = [
     "USER_ERROR",
     "CommandParser",
     "add_debug_option",
+    "check_folder_to_be",
     "check_names",
     "check_output_files",
     "check_output_folder",
+    "check_threads",
     "command",
     "read_cfg",
     "split_names",
@@ -46,6 +48,9 @@ Main = Callable[..., int]
 OUR_ERROR = 1
 USER_ERROR = 2
 INTERRUPTED = 130
+
+#: More of them than any machine has cores, and fewer than a system refuses to start.
+MOST_THREADS = 1024
 
 # With the abbreviations that argparse would take.
 _DEBUG_WORDS = frozenset({"--deb", "--debu", "--debug"})
@@ -162,7 +167,7 @@ def check_output_files(outputs: Mapping[str, str | None], inputs: Mapping[str, s
     """Raises ValueError or OSError before long work for a file that cannot or must not be written.
 
     Args:
-        outputs: option of the command line -> file; its folder is made if it is not there.
+        outputs: option of the command line -> file; its folder may be made when it is written.
         inputs: likewise, files that must stay as they are.
     """
     taken = {os.path.realpath(os.path.expanduser(p)): name for name, p in inputs.items() if p}
@@ -174,10 +179,44 @@ def check_output_files(outputs: Mapping[str, str | None], inputs: Mapping[str, s
             raise ValueError(f"{option} would overwrite {taken[own]} {path}: name another file")
         if os.path.isdir(own):
             raise ValueError(f"{option} names a folder, {path}: name a file in it")
-        if os.path.isfile(os.path.dirname(own)):
-            raise ValueError(f"{option} {path} lies in a file, expected a folder")
-        check_output_folder(os.path.dirname(own))
+        check_folder_to_be(option, os.path.dirname(own))
         taken[own] = option
+
+
+def check_folder_to_be(option: str, folder: str | os.PathLike[str]) -> None:
+    """Raises OSError before long work for a folder that cannot be made or written into.
+
+    Nothing is made: a command that ends with a mistake leaves no empty folder behind.
+
+    Args:
+        option: of the command line that names the folder, or a file in it.
+        folder: need not be there, nor need the folders above it.
+    """
+    place = os.path.realpath(folder)
+    while not _is_there(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise NotADirectoryError(f"{option}: {place} is a file, expected a folder: name another")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(f"{option}: cannot write into {place}: choose another folder")
+
+
+def _is_there(path: str) -> bool:
+    # Unlike os.path.exists, this raises for names that the system finds too long.
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def check_threads(count: int) -> None:
+    """Raises ValueError for a number of ``--threads`` that cannot be had."""
+    if not 1 <= count <= MOST_THREADS:
+        raise ValueError(
+            f"--threads must lie in 1 to {MOST_THREADS}, got {count}: more than this machine's "
+            f"{os.cpu_count()} cores make nothing faster"
+        )
 
 
 def start_logging() -> None:
@@ -201,12 +240,17 @@ def read_cfg(config_file: str, opts: Sequence[str]) -> CfgNode:
     except (KeyError, AssertionError, yaml.YAMLError) as error:
         # KeyError quotes its message; yacs asserts what it is given on the command line.
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        raise ValueError(f"configuration {config_file} with {list(opts)}: {text}") from error
+        raise ValueError(f"{text} ({_told(config_file, opts)})") from error
     except ValueError as error:
         if os.path.basename(config_file) in str(error):
             raise
-        raise ValueError(f"configuration {config_file} with {list(opts)}: {error}") from error
+        raise ValueError(f"{error} ({_told(config_file, opts)})") from error
     return cfg
+
+
+def _told(config_file: str, opts: Sequence[str]) -> str:
+    with_opts = f" with {' '.join(map(str, opts))}" if opts else ""
+    return f"configuration {config_file}{with_opts}"
 
 
 def check_names(cfg: CfgNode) -> None:

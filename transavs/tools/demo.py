@@ -11,6 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transavs.tools.command_line import INTERRUPTED, CommandParser, command, start_logging
+from transavs.tools.model_options import (
+    add_model_options,
+    add_moment_options,
+    check_model_options,
+    check_moment_options,
+    load_predictor,
+)
 from transavs.utils.progress import progress_bar
 from transavs.utils.signal_counter import SignalCounter
 
@@ -48,22 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", required=True, type=_path, metavar="FILM", help=".mp4, .mov or .mkv"
     )
-    parser.add_argument("--config-file", metavar="FILE", help="configuration of the model")
-    parser.add_argument(
-        "--weights", default="", metavar="FILE", help="its checkpoint (default: MODEL.WEIGHTS)"
+    add_model_options(parser)
+    add_moment_options(
+        parser,
+        "how often a second the model is asked; masks stay until the next ones (%(default)s)",
     )
-    parser.add_argument(
-        "--device", metavar="NAME", help="cpu or cuda (default: a GPU where there is one)"
-    )
-    often = parser.add_mutually_exclusive_group()
-    often.add_argument(
-        "--fps",
-        type=float,
-        default=1.0,
-        metavar="NUMBER",
-        help="how often a second the model is asked; masks stay until the next ones (%(default)s)",
-    )
-    often.add_argument("--every-frame", action="store_true", help="ask it about every frame")
     parser.add_argument(
         "--start", type=float, default=0.0, metavar="SECONDS", help="first second of the film"
     )
@@ -118,20 +114,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_logging()
     _check(args)
     # Only now, so that --help and mistakes are answered at once.
-    predictor = _predictor(args)
+    predictor = load_predictor(args)
     logger.info("%s", _knows(predictor))
     return _mark(predictor, args)
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.weights and not args.config_file:
-        raise ValueError(
-            "--weights without --config-file: name the configuration that they were trained with"
-        )
-    if not 0 < args.fps <= 1000:
-        raise ValueError(f"--fps must be above 0 and at most 1000, got {args.fps:g}")
-    if args.longest_side is not None and args.longest_side < 0:
-        raise ValueError(f"--longest-side must not be negative, got {args.longest_side}")
+    check_model_options(args)
+    check_moment_options(args)
     try:
         import transavs.video  # noqa: F401
     except ModuleNotFoundError as error:
@@ -145,14 +135,6 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"cannot write {args.output}: it is a folder, name a file")
     if not args.input.exists():
         raise FileNotFoundError(f"no film at {args.input}: check the path")
-
-
-def _predictor(args: argparse.Namespace) -> VideoPredictor:
-    from transavs.engine.predictor import VideoPredictor
-    from transavs.tools.command_line import read_cfg
-
-    cfg = read_cfg(args.config_file, []) if args.config_file else None
-    return VideoPredictor(cfg, args.weights, args.device)
 
 
 def _knows(predictor: VideoPredictor) -> str:

@@ -40,6 +40,7 @@ from transavs.tools.command_line import (
     read_cfg,
     start_logging,
 )
+from transavs.tools.model_options import add_model_options, check_model_options
 from transavs.utils.whole_files import write_bytes, write_text
 
 logger = logging.getLogger(__name__)
@@ -57,10 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         "the package is taken.",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="ends in .onnx")
-    parser.add_argument("--config-file", metavar="FILE", help="configuration of the model")
-    parser.add_argument(
-        "--weights", default="", metavar="FILE", help="its checkpoint (default: MODEL.WEIGHTS)"
-    )
+    add_model_options(parser, device=False)
     parser.add_argument(
         "--random-weights", action="store_true", help="no checkpoint: to measure, not to use"
     )
@@ -142,8 +140,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(format_latency(facts["latency"]))
     if args.evaluate:
         facts["evaluation"] = _evaluate(cfg, model, contents, args.evaluate)
-    write_text(_facts_path(args.output), json.dumps(facts, indent=1) + "\n")
     write_bytes(args.output, with_facts(proto, facts))
+    # Last: it never describes a file that is not there.
+    write_text(_facts_path(args.output), json.dumps(facts, indent=1) + "\n")
     _report(args.output, facts, len(content))
     return 0
 
@@ -151,10 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check(args: argparse.Namespace) -> None:
     if not args.output.endswith(".onnx"):
         raise ValueError(f"--output must end in .onnx, got {args.output}")
-    if args.weights and not args.config_file:
-        raise ValueError(
-            "--weights without --config-file: name the configuration that they were trained with"
-        )
+    check_model_options(args, args.opts[::2])
     if args.weights and args.random_weights:
         raise ValueError("--weights and --random-weights exclude each other")
     for name in ("frames", "repeats"):
@@ -182,8 +178,6 @@ def _load(args: argparse.Namespace) -> tuple[CfgNode, torch.nn.Module, str]:
         own += ["MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""]
     config, weights = args.config_file, args.weights
     if not config:
-        if "MODEL.WEIGHTS" in args.opts[::2]:
-            raise ValueError("MODEL.WEIGHTS without --config-file: name the configuration, too")
         config = SHIPPED_CONFIG
         weights = "" if args.random_weights else SHIPPED_WEIGHTS
     cfg = read_cfg(config, [*args.opts, *own])

@@ -27,6 +27,7 @@ from transavs.tools.command_line import (
 )
 from transavs.utils.folder_lock import FileLock
 from transavs.utils.progress import progress_bar
+from transavs.utils.whole_files import make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError("no data sets: name --datasets, or DATASETS in the configuration")
     sounds = _sounds(names)
     encoder = _frozen_encoder(cfg, args.weights)
+    make_folder(os.path.dirname(os.path.abspath(output)))
     with FileLock(output):
         _add(encoder, sounds, names, output, args.workers)
     return 0

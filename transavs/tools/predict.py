@@ -9,7 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transavs.tools.command_line import INTERRUPTED, CommandParser, command, read_cfg, start_logging
+from transavs.tools.command_line import (
+    INTERRUPTED,
+    CommandParser,
+    check_folder_to_be,
+    check_threads,
+    command,
+    read_cfg,
+    start_logging,
+)
+from transavs.tools.model_options import (
+    add_model_options,
+    add_moment_options,
+    check_model_options,
+    check_moment_options,
+)
 from transavs.utils.progress import progress_bar
 from transavs.utils.signal_counter import SignalCounter
 
@@ -41,10 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         "to its folder",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="FOLDER")
-    parser.add_argument("--config-file", metavar="FILE", help="configuration of the model")
-    parser.add_argument(
-        "--weights", default="", metavar="FILE", help="its checkpoint (default: MODEL.WEIGHTS)"
-    )
+    add_model_options(parser)
     parser.add_argument(
         "--workers",
         type=int,
@@ -59,18 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="predict on a Ray cluster: HOST:PORT, 'auto', or without an address one that is "
         "started here",
     )
-    parser.add_argument(
-        "--device", metavar="NAME", help="cpu or cuda (default: a GPU where there is one)"
-    )
-    often = parser.add_mutually_exclusive_group()
-    often.add_argument(
-        "--fps",
-        type=float,
-        default=1.0,
-        metavar="NUMBER",
-        help="how often a second the model is asked (%(default)s)",
-    )
-    often.add_argument("--every-frame", action="store_true", help="ask it about every frame")
+    add_moment_options(parser, "how often a second the model is asked (%(default)s)")
     parser.add_argument(
         "--longest-side",
         type=int,
@@ -174,14 +174,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.weights and not args.config_file:
-        raise ValueError(
-            "--weights without --config-file: name the configuration that they were trained with"
-        )
-    if not args.config_file and any(key == "MODEL.WEIGHTS" for key, _ in args.set):
-        raise ValueError("--set MODEL.WEIGHTS without --config-file: name the configuration, too")
+    check_model_options(args, [key for key, _ in args.set])
     if str(args.output) == ".":
         raise ValueError("--output must name a folder of its own, not the current one")
+    check_folder_to_be("--output", args.output)
     if args.item_timeout is not None and not 0 < args.item_timeout <= MOST_SECONDS:
         raise ValueError(
             f"--item-timeout must be above 0 and at most {MOST_SECONDS} seconds, got "
@@ -189,11 +185,9 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.workers is not None and args.workers < 0:
         raise ValueError(f"--workers must be at least 0, got {args.workers}")
-    if not 0 < args.fps <= 1000:
-        raise ValueError(f"--fps must be above 0 and at most 1000, got {args.fps:g}")
-    if args.longest_side < 0:
-        raise ValueError(f"--longest-side must not be negative, got {args.longest_side}")
-    for option in ("batch_size", "threads", "attempts", "shard_items"):
+    check_moment_options(args)
+    check_threads(args.threads)
+    for option in ("batch_size", "attempts", "shard_items"):
         if getattr(args, option) < 1:
             name = option.replace("_", "-")
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, option)}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transavs.tools.command_line import CommandParser, command, start_logging
+from transavs.tools.model_options import add_model_options, check_model_options, load_predictor
 
 if TYPE_CHECKING:
     from transavs.tools.web_page.sessions import Sessions
@@ -37,13 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         "and its sound can be exchanged. Without --config-file and --weights a small model is used "
         "that comes with the package; it knows few classes.",
     )
-    parser.add_argument("--config-file", metavar="FILE", help="configuration of the model")
-    parser.add_argument(
-        "--weights", default="", metavar="FILE", help="its checkpoint (default: MODEL.WEIGHTS)"
-    )
-    parser.add_argument(
-        "--device", metavar="NAME", help="cpu or cuda (default: a GPU where there is one)"
-    )
+    add_model_options(parser)
     parser.add_argument(
         "--host",
         default=LOOPBACK,
@@ -175,16 +170,13 @@ def build_server(args: argparse.Namespace, folder: Path) -> Server:
     gradio = _gradio()
     from fastapi import FastAPI
 
-    from transavs.engine.predictor import VideoPredictor
-    from transavs.tools.command_line import read_cfg
     from transavs.tools.web_page.examples import find_examples
     from transavs.tools.web_page.gate import Gate
     from transavs.tools.web_page.markup import CSS, HEAD
     from transavs.tools.web_page.page import Limits, Page
     from transavs.tools.web_page.sessions import Sessions
 
-    cfg = read_cfg(args.config_file, []) if args.config_file else None
-    predictor = VideoPredictor(cfg, args.weights, args.device)
+    predictor = load_predictor(args)
     sessions = Sessions(folder / "sessions", 60 * args.keep_minutes)
     limits = Limits(args.max_megabytes, args.max_seconds, args.longest_side, args.at_once)
     page = Page(predictor, sessions, find_examples(folder / "examples"), limits).build()
@@ -210,10 +202,7 @@ def build_server(args: argparse.Namespace, folder: Path) -> Server:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.weights and not args.config_file:
-        raise ValueError(
-            "--weights without --config-file: name the configuration that they were trained with"
-        )
+    check_model_options(args)
     for name in ("max_megabytes", "max_seconds", "longest_side", "at_once", "keep_minutes"):
         if not 0 < getattr(args, name) < math.inf:
             option = f"--{name.replace('_', '-')}"

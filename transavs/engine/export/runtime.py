@@ -32,7 +32,7 @@ class ExportedModel:
     Raises:
         FileNotFoundError: no such file.
         ModuleNotFoundError: onnxruntime is not installed.
-        ValueError: not a file of ``tools/export.py``.
+        ValueError: not a file of ``tools/export.py``, or no provider that onnxruntime has here.
     """
 
     def __init__(
@@ -54,13 +54,21 @@ class ExportedModel:
             name = os.fspath(source)
             if not os.path.isfile(name):
                 raise FileNotFoundError(f"no exported model {name}: write it with tools/export.py")
+        there = onnxruntime.get_available_providers()
+        usable = [provider for provider in providers if provider in there]
+        unknown = set(providers) - set(onnxruntime.get_all_providers())
+        if unknown or not usable:
+            raise ValueError(
+                f"onnxruntime has here the providers {', '.join(there)}, not "
+                f"{', '.join(sorted(unknown) or providers) or 'none'}"
+            )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Its warnings are about its own optimisations.
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
-                source if isinstance(source, bytes) else name, options, providers=list(providers)
+                source if isinstance(source, bytes) else name, options, providers=usable
             )
         except Exception as error:  # onnxruntime has exceptions of its own
             raise ValueError(
