@@ -14,6 +14,8 @@ import pytest
 import small_trainings
 import tiny_models
 import torch
+from detectron2.utils import logger as d2_logger
+from mistakes import contents
 
 from transavs.tools import train_net
 
@@ -46,6 +48,19 @@ def words(folder: Path, *opts: object, config: str = "s4_R101.yaml", flags=()) -
     """The command line of a tiny training into ``folder``."""
     options = [*tiny_models.TINY, "SOLVER.MAX_ITER", 3, "OUTPUT_DIR", folder, *opts]
     return ["--config-file", config, "--num-gpus", "1", *flags, *map(str, options)]
+
+
+def run_as_a_process(arguments: list[str]) -> int:
+    """Runs the command, and lets go of its log files as the end of a process does."""
+    try:
+        return train_net.main(arguments)
+    finally:
+        for name in ("detectron2", "fvcore", "transavs"):
+            for handler in logging.getLogger(name).handlers:
+                handler.flush()
+            logging.getLogger(name).handlers.clear()
+        d2_logger.setup_logger.cache_clear()
+        d2_logger._cached_log_stream.cache_clear()
 
 
 def logged(folder: Path) -> dict[str, float]:
@@ -94,16 +109,38 @@ def test_resuming_from_damaged_checkpoints(datasets_env, tmp_path, capsys):
     expected = torch.load(folder / "model_final.pth")["model"]
     for name in ("model_final.pth", "model_0000002.pth"):
         (folder / name).write_bytes((folder / name).read_bytes()[:5000])
-    assert train_net.main(words(folder, *options, flags=["--resume"])) == 0
+    assert run_as_a_process(words(folder, *options, flags=["--resume"])) == 0
     found = torch.load(folder / "model_final.pth")["model"]
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
     assert "Going on from" in (folder / "log.txt").read_text()
     for path in folder.glob("model_*.pth"):
         path.write_bytes(path.read_bytes()[:5000])
-    before = {path: path.read_bytes() for path in folder.glob("*.pth")}
-    message = error_of(capsys, words(folder, *options, flags=["--resume"]))
+    before = contents(folder)
+    message = error_of(capsys, words(folder, *options, "SEED", 5, flags=["--resume"]))
     assert "can be read" in message and "model_0000001.pth (" in message
-    assert {path: path.read_bytes() for path in folder.glob("*.pth")} == before
+    assert contents(folder) == before
+
+
+def test_a_refused_run_leaves_the_files_of_another_as_they_are(datasets_env, tmp_path, capsys):
+    folder = tmp_path / "run"
+    options = ("DATASETS.TEST", "()", "DATASETS.VAL", "()")
+    assert run_as_a_process(words(folder, *options)) == 0
+    before = contents(folder)
+    assert {"config.yaml", "log.txt"} <= before.keys()
+    for change, flags, told in (
+        (("MODEL.TRANSAVS.NUM_QUERIES", 4), ["--resume"], "MODEL.TRANSAVS.NUM_QUERIES"),
+        (("MODEL.BACKBONE.FREEZE", True), ["--resume"], "go on with its config.yaml"),
+        (("MODEL.WEIGHTS", tmp_path / "none.pth"), [], "no checkpoint at"),
+    ):
+        assert told in error_of(capsys, words(folder, *options, *change, flags=flags))
+        assert contents(folder) == before, change
+    # Nor does one that could not begin stand in a new folder.
+    error_of(capsys, words(tmp_path / "new", "MODEL.WEIGHTS", tmp_path / "none.pth"))
+    assert not contents(tmp_path / "new")
+    # What is logged goes on behind what was there.
+    assert run_as_a_process(words(folder, *options, "SOLVER.MAX_ITER", 4, flags=["--resume"])) == 0
+    assert (folder / "log.txt").read_bytes().startswith(before["log.txt"])
+    assert "Starting training from iteration 3" in (folder / "log.txt").read_text()
 
 
 def test_without_test_sets_nothing_is_reported(datasets_env, tmp_path, reports):
@@ -171,7 +208,7 @@ def test_ctrl_c_in_a_terminal_and_resume(datasets_env, tmp_path, reports):
 
 
 def error_of(capsys, arguments: list[str]) -> str:
-    assert train_net.main(arguments) == 2
+    assert run_as_a_process(arguments) == 2
     written = capsys.readouterr().err
     assert "train_net: error: " in written
     return written.split("train_net: error: ")[-1]

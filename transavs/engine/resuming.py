@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detectron2.utils import comm
@@ -17,6 +20,7 @@ from transavs.engine.checkpoint_files import (
 )
 from transavs.engine.periodic_checkpoints import PeriodicCheckpoints
 from transavs.engine.run_log import RunLog
+from transavs.utils.whole_files import write_bytes
 
 if TYPE_CHECKING:
     from transavs.engine.trainer import Trainer
@@ -24,15 +28,62 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@contextmanager
+def unchanged_if_refused(folder: str) -> Iterator[None]:
+    """Puts ``config.yaml`` and the log of a folder back where the block ends with a user's mistake.
+
+    detectron2 writes both before anybody looks at a checkpoint; those of a training that is there
+    must not tell of a run that never began.
+
+    Args:
+        folder: ``OUTPUT_DIR``; need not be there.
+
+    Raises:
+        ValueError, OSError: of the block, as anything else that it raises.
+    """
+    config = Path(folder, "config.yaml")
+    rank = comm.get_rank()
+    log = Path(folder, f"log.txt.rank{rank}" if rank else "log.txt")
+    content = config.read_bytes() if config.is_file() else None
+    size = log.stat().st_size if log.is_file() else None
+    try:
+        yield
+    except (ValueError, OSError):
+        for name in ("detectron2", "fvcore", "transavs"):
+            for handler in logging.getLogger(name).handlers:
+                handler.flush()
+        if size is None:
+            log.unlink(missing_ok=True)
+        else:
+            os.truncate(log, size)
+        if comm.is_main_process():
+            if content is None:
+                config.unlink(missing_ok=True)
+            else:
+                write_bytes(config, content)
+        raise
+
+
 def resume_or_load(trainer: Trainer, resume: bool) -> None:
     """Loads the last whole checkpoint of ``OUTPUT_DIR``, or ``MODEL.WEIGHTS`` to start from.
 
     Raises:
-        ValueError: with ``resume``, there are checkpoints but none can be read.
+        ValueError: with ``resume``, there are checkpoints but none can be read, or the one that
+            can is of another configuration.
     """
     folder = trainer.cfg.OUTPUT_DIR
     checkpointer = trainer.checkpointer
-    checkpointer.resume_or_load(trainer.cfg.MODEL.WEIGHTS, resume=resume)
+    try:
+        checkpointer.resume_or_load(trainer.cfg.MODEL.WEIGHTS, resume=resume)
+    except ValueError as error:
+        if "parameter group" not in str(error):
+            raise
+        # Of torch's optimizers, which know no names.
+        raise ValueError(
+            f"the newest checkpoint in {folder} was trained with other parameters than this "
+            f"configuration trains ({error}): go on with its config.yaml (such as "
+            "MODEL.BACKBONE.FREEZE), or start anew in another OUTPUT_DIR"
+        ) from error
     found = checkpointer.resumed_from
     if found:
         # The checkpoint holds the iteration that had just been done.

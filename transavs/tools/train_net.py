@@ -18,6 +18,7 @@ from transavs.data import load_records
 from transavs.data.clip_audio import build_clip_audio
 from transavs.engine import SafeCheckpointer, Trainer, check_precision
 from transavs.engine.distributed import Failure, Job, JobFailed, add_job_arguments, job_of, launch
+from transavs.engine.resuming import unchanged_if_refused
 from transavs.engine.robustness import check_conditions
 from transavs.engine.trained_model import check_device
 from transavs.tools.command_line import (
@@ -38,9 +39,10 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     cfg = read_cfg(args.config_file, args.opts)
     if args.eval_only:
         return _evaluate(cfg, args)
-    _set_up(cfg, args)
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
+    with unchanged_if_refused(cfg.OUTPUT_DIR):
+        _set_up(cfg, args)
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
     trainer.train()
     if not cfg.DATASETS.TEST:
         return None
