@@ -5,9 +5,16 @@ Importing the package registers, with detectron2, the data sets ``avsbench_*`` a
 that ``build_model(cfg)`` and ``DatasetCatalog.get(name)`` find them.
 """
 
+import sys
 import warnings
 
+from transavs.utils.quiet_interrupt import exit_quietly_on_interrupt
 from transavs.version import __version__
+
+# What Python says until it has found the module of `python -m transavs.tools.NAME`: the imports
+# below take seconds, and nobody else looks after Ctrl-C meanwhile.
+if sys.argv[:1] == ["-m"]:
+    sys.excepthook = exit_quietly_on_interrupt
 
 # detectron2 still marks functions for TorchScript, of which PyTorch warns at every import.
 warnings.filterwarnings(

@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -104,11 +105,8 @@ def test_ctrl_c_and_an_exit_of_its_own(capsys) -> None:
         failing(SystemExit(3))([])
 
 
-COMMANDS = sorted(
-    path
-    for folder in ("tools", "datasets")
-    for path in (Path(__file__).resolve().parents[2] / folder).glob("*.py")
-)
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = sorted(path for folder in ("tools", "datasets") for path in (ROOT / folder).glob("*.py"))
 
 
 @pytest.mark.parametrize("script", COMMANDS, ids=lambda path: path.stem)
@@ -135,6 +133,24 @@ def test_ctrl_c_while_it_is_imported(script: Path, capsys, monkeypatch) -> None:
         runpy.run_path(str(script), run_name="__main__")
     assert ended.value.code == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "shown"), [("KeyboardInterrupt", 130, False), ("RuntimeError", 1, True)]
+)
+def test_ctrl_c_while_a_module_is_imported(fault: str, code: int, shown: bool, tmp_path) -> None:
+    """``python -m``; torch is what takes the longest, so stands in for all of them."""
+    (tmp_path / "torch.py").write_text(f"raise {fault}('amid the imports')")
+    ended = subprocess.run(
+        [sys.executable, "-m", "transavs.tools.train_net", "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert ("amid the imports" in ended.stderr) == shown
+    assert shown or not ended.stderr
 
 
 def test_files_to_be_written_are_looked_at_without_a_trace(tmp_path, monkeypatch) -> None:
