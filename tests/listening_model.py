@@ -123,3 +123,9 @@ def write_config(folder: Path) -> Path:
     )
     torch.save({"model": ListeningModel(None).state_dict()}, folder / "model.pth")
     return path
+
+
+def write_options(folder: Path) -> list[str]:
+    """Writes the same, and returns the options by which commands take the model."""
+    config = write_config(folder)
+    return ["--config-file", str(config), "--weights", str(folder / "model.pth")]

@@ -43,9 +43,7 @@ DEEP = "[" * 100_000
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    config = listening_model.write_config(folder)
-    return ["--config-file", str(config), "--weights", str(folder / "model.pth")]
+    return listening_model.write_options(tmp_path_factory.mktemp("model"))
 
 
 def half_a_film(folder):

@@ -31,9 +31,7 @@ def messages(caplog):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    config = listening_model.write_config(folder)
-    return ["--config-file", str(config), "--weights", str(folder / "model.pth")]
+    return listening_model.write_options(tmp_path_factory.mktemp("model"))
 
 
 def square(seconds):
@@ -272,13 +270,13 @@ class TestMistakes:
             (("--start", "nan"), "got second nan to its end"),
             (("--start", "inf"), "got second inf to its end"),
             (("--end", "nan"), "got second 0 to second nan"),
-            (("--device", "meta"), "MODEL.DEVICE must be"),
+            (("--device", "meta"), "--device must be"),
             (("--longest-side", "-1"), "must not be negative"),
             (("--start", "5"), "ends at second 1.0"),
             (("--end", "0"), "expected a part of"),
             (("--audio-track", "2"), "there is no sound track 2"),
             (("--sound", "nothing.wav"), "nothing.wav: check the path"),
-            (("--device", "abacus"), "MODEL.DEVICE must be"),
+            (("--device", "abacus"), "--device must be"),
             (("--threshold", "1"), "the threshold must lie in [0, 1)"),
             (("--threshold", "0.5", "--view", "objects"), "leave the threshold out"),
         ],

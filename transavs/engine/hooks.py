@@ -8,6 +8,7 @@ import math
 import os
 import random
 import signal
+from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
@@ -20,6 +21,7 @@ from detectron2.utils import comm
 from transavs.data import AVSDatasetMapper, load_records
 from transavs.engine.checkpoint import SafeCheckpointer
 from transavs.engine.checkpoint_files import damage, save_atomically, write_json
+from transavs.utils.signal_handlers import SignalHandlers
 from transavs.visualization import draw_clip
 
 logger = logging.getLogger(__name__)
@@ -164,20 +166,14 @@ class GracefulStop(HookBase):  # type: ignore[misc]
     def __init__(self, checkpointer: SafeCheckpointer) -> None:
         self.checkpointer = checkpointer
         self._asked = False
-        self._former: dict[int, Any] = {}
+        self._until_end = ExitStack()
 
     def before_train(self) -> None:
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._former[number] = signal.signal(number, self._ask)
-        except ValueError:
-            # Not in the main thread (a notebook server, say): signals are not ours to handle.
-            self._former = {}
+        handlers = SignalHandlers(self._ask, (signal.SIGINT, signal.SIGTERM))
+        self._until_end.enter_context(handlers)
 
     def after_train(self) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-        self._former = {}
+        self._until_end.close()
 
     def after_step(self) -> None:
         stop = self._asked

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from transavs.tools.command_line import CommandParser, command, start_logging
 from transavs.tools.model_options import add_model_options, check_model_options, load_predictor
+from transavs.utils.signal_handlers import SignalHandlers
 
 if TYPE_CHECKING:
     from transavs.tools.web_page.sessions import Sessions
@@ -137,16 +138,11 @@ class Server:
         threading.Thread(
             target=self.sessions.keep_sweeping, args=(stop,), daemon=True, name="sweeper"
         ).start()
-        former: dict[signal.Signals, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                former[number] = signal.signal(number, lambda *_: self.stop())
-        try:
-            self._server.run(sockets=[listener])
-        finally:
-            stop.set()
-            for number, handler in former.items():
-                signal.signal(number, handler)
+        with SignalHandlers(lambda *_: self.stop(), (signal.SIGINT, signal.SIGTERM)):
+            try:
+                self._server.run(sockets=[listener])
+            finally:
+                stop.set()
 
     @property
     def started(self) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 
 class FolderLock:
@@ -35,29 +35,21 @@ class FolderLock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
         self._descriptor = os.open(self._path, flags, 0o644)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._descriptor)
-            raise ValueError(
-                f"another command is at work in {self._path.parent}, or something that it left "
-                f"behind: processes {', '.join(self._running()) or 'unknown'}. Wait for it, or end "
-                "it with: kill -INT PROCESS"
-            ) from None
+        _lock(self._descriptor, self._held)
         os.ftruncate(self._descriptor, 0)
         self.note(os.getpid())
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         os.close(self._descriptor)
 
-    def _running(self) -> list[str]:
-        return [word for word in self._path.read_text().split() if _is_alive(word)]
+    def _held(self) -> str:
+        running = [word for word in self._path.read_text().split() if _is_alive(word)]
+        return (
+            f"another command is at work in {self._path.parent}, or something that it left behind: "
+            f"processes {', '.join(running) or 'unknown'}. Wait for it, or end it with: kill -INT "
+            "PROCESS"
+        )
 
 
 class FileLock:
@@ -76,14 +68,7 @@ class FileLock:
     def __enter__(self) -> FileLock:
         while True:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(self._descriptor)
-                raise ValueError(
-                    f"another command is writing {self._file}: wait until it has ended, or name "
-                    "another file"
-                ) from None
+            _lock(self._descriptor, self._held)
             try:
                 if os.path.samestat(os.fstat(self._descriptor), os.stat(self._path)):
                     return self
@@ -92,14 +77,24 @@ class FileLock:
             # Whoever held the lock has just removed this file.
             os.close(self._descriptor)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
+
+    def _held(self) -> str:
+        return (
+            f"another command is writing {self._file}: wait until it has ended, or name another "
+            "file"
+        )
+
+
+def _lock(descriptor: int, held: Callable[[], str]) -> None:
+    """Locks an open file; if somebody else has, closes it and raises ValueError that says so."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ValueError(held()) from None
 
 
 def _is_alive(process: str) -> bool:

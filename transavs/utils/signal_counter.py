@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
+
+from transavs.utils.signal_handlers import SignalHandlers
 
 
-class SignalCounter:
+class SignalCounter(SignalHandlers):
     """Counts Ctrl-C, SIGTERM and a closed terminal while it is entered.
 
     Processes that are started meanwhile can be stopped by SIGINT: a handler of ours becomes the
@@ -19,30 +20,13 @@ class SignalCounter:
     """
 
     def __init__(self) -> None:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        super().__init__(self._note, numbers, unless_ignored=[signal.SIGHUP])
         self.count = 0
-        self._former: dict[int, Any] = {}
 
     def __enter__(self) -> SignalCounter:
         self.count = 0
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                # nohup means it.
-                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                    self._former[number] = signal.signal(number, self._note)
-        except ValueError:
-            # Not in the main thread (a notebook server, say): signals are not ours to handle.
-            self._former = {}
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-        self._former = {}
+        return super().__enter__()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.count += 1

@@ -99,18 +99,33 @@ def test_a_stop_is_passed_on():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_death_on_another_machine(capfd):
-    def machine(rank: int, port: int) -> int:
+def gather_on_two_machines(counts: tuple[int, int], rank: int | None, end: str | None) -> list[int]:
+    """Runs ``gather_until(rank, end)``, a process a machine; each prints the error that ends it.
+
+    Args:
+        counts: how many machines each of the two takes for the job's.
+        rank, end: see ``gather_until``.
+
+    Returns:
+        An exit code of each machine: 2 for a user's mistake, 1 for another failure.
+    """
+
+    def machine(number: int, port: int) -> int:
+        job = Job(1, counts[number], number, f"tcp://127.0.0.1:{port}")
         try:
-            launch(gather_until, Job(1, 2, rank, f"tcp://127.0.0.1:{port}"), (1, "raises"), "fork")
-        except JobFailed as error:
-            print(f"machine {rank}: {error}", flush=True)
-            return 1
+            launch(gather_until, job, (rank, end), "fork")
+        except (JobFailed, ValueError) as error:
+            print(f"machine {number}: {error}", flush=True)
+            return 2 if isinstance(error, ValueError) else 1
         return 0
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        assert gloo_workers.on_machines(machine, 2) == [1, 1]
+        return gloo_workers.on_machines(machine, 2)
+
+
+def test_a_death_on_another_machine(capfd):
+    assert gather_on_two_machines((2, 2), 1, "raises") == [1, 1]
     printed = capfd.readouterr().out
     for rank in (0, 1):
         assert re.search(f"machine {rank}: process 1 of 2 on .* failed:\nTraceback", printed)
@@ -118,19 +133,7 @@ def test_a_death_on_another_machine(capfd):
 
 
 def test_machines_that_differ(capfd):
-    def machine(rank: int, port: int) -> int:
-        # Machine 1 takes the job for one of three.
-        job = Job(1, 2 + rank, rank, f"tcp://127.0.0.1:{port}")
-        try:
-            launch(gather_until, job, (None, None), "fork")
-        except ValueError as error:
-            print(f"machine {rank}: {error}", flush=True)
-            return 2
-        return 0
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        assert gloo_workers.on_machines(machine, 2) == [2, 2]
+    assert gather_on_two_machines((2, 3), None, None) == [2, 2]
     printed = capfd.readouterr().out
     assert len(re.findall("machine [01]: the machines differ: .*num-machines", printed)) == 2
 

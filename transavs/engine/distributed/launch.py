@@ -8,13 +8,12 @@ import multiprocessing
 import os
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from torch import distributed
@@ -23,6 +22,7 @@ from torch.distributed import Store, TCPStore
 from transavs.engine.distributed.failure import Failure, published, read_failure
 from transavs.engine.distributed.job import Job, check_gpus
 from transavs.engine.distributed.worker import STOPPED, Main, connect, work_here, work_in_child
+from transavs.utils.signal_handlers import SignalHandlers
 
 #: Between the end of one process and SIGTERM for the others, and then SIGKILL.
 _GRACE_SECONDS = 3.0
@@ -189,29 +189,14 @@ def _part(job: Job, store: Store) -> None:
         pass  # Machine 0 is gone.
 
 
-class _Signals:
+class _Signals(SignalHandlers):
     """Passes SIGINT and SIGTERM on as SIGTERM, on which a training saves and stops."""
 
     def __init__(self, processes: Sequence[BaseProcess]) -> None:
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        super().__init__(self._pass_on, numbers, unless_ignored=numbers)
         self.count = 0
         self._processes = processes
-        self._former: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-                    self._former[number] = signal.signal(number, self._pass_on)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
