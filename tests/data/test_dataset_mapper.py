@@ -1,53 +1,20 @@
-"""The mapper on whole clips: what is read, what comes out, and which files are refused."""
+"""The mapper on whole clips: what is read, what comes out, and what the configuration says."""
 
-import pickle
 from pathlib import Path
 
 import avsbench_trees as trees
 import cv2
-import numpy as np
 import pytest
-import soundfile
 import torch
-from detectron2.config import CfgNode, get_cfg
+from mapped_clips import make_cfg, map_clip
 
-from transavs.audio import SAMPLE_RATE_HZ, SILENCE_LOG_MEL, clip_log_mel, white_noise
-from transavs.config import add_transavs_config
 from transavs.data.avsbench import load_avsbench
-from transavs.data.avsbench_spec import DEMO_MS3, DEMO_S4, MS3, S4
+from transavs.data.avsbench_spec import DEMO_MS3
 from transavs.data.clip_audio import ClipAudio
-from transavs.data.conditions import with_condition
 from transavs.data.dataset_mapper import AVSDatasetMapper, build_augmentation
 from transavs.data.transforms import ClipAugmentation
 
 HEIGHT, WIDTH = trees.SIZE
-
-
-def make_cfg(**overrides: object) -> CfgNode:
-    """The configuration with frames left as they are, then ``KEY__PART=value`` overrides."""
-    cfg = get_cfg()
-    add_transavs_config(cfg)
-    cfg.merge_from_list(
-        ["INPUT.MIN_SIZE_TRAIN", (0,), "INPUT.MIN_SIZE_TEST", 0, "INPUT.RANDOM_FLIP", "none"]
-    )
-    for key, value in overrides.items():
-        cfg.merge_from_list([key.replace("__", "."), value])
-    return cfg
-
-
-def map_clip(record: dict, is_train: bool = True, seed: int = 0, **overrides: object) -> dict:
-    mapper = AVSDatasetMapper(make_cfg(**overrides), is_train)
-    return mapper(record, rng=np.random.default_rng(seed))
-
-
-@pytest.fixture
-def ms3(avsbench_root: Path) -> dict:
-    return load_avsbench(MS3, str(avsbench_root), "train")[0]
-
-
-@pytest.fixture
-def s4(avsbench_root: Path) -> dict:
-    return load_avsbench(S4, str(avsbench_root), "train")[0]
 
 
 def test_training_clip(ms3: dict) -> None:
@@ -241,148 +208,6 @@ def test_component_area_is_read_from_the_config(ms3: dict) -> None:
 def test_object_targets_need_object_maps(ms3: dict) -> None:
     with pytest.raises(ValueError, match="0WxgIKuetYI_0.*set MODEL.TRANSAVS.TARGETS"):
         map_clip(ms3, MODEL__TRANSAVS__TARGETS="objects")
-
-
-# ------------------------------------------------------------------------------------------ sound
-
-
-def test_stereo_44_khz_sounds_like_mono_16_khz(ms3: dict) -> None:
-    expected = map_clip(ms3)["audio"]
-    tone = trees.waveform(ms3["clip_id"], rate=44100)
-    # Two channels whose mean is the tone.
-    trees.write_wav(Path(ms3["audio_file"]), np.stack([1.5 * tone, 0.5 * tone], axis=1), rate=44100)
-    actual = map_clip(ms3)["audio"]
-    loud = expected > 0  # away from the noise floor of 16-bit samples
-    assert loud.any(dim=-1).all()
-    assert (actual - expected)[loud].abs().max() < 0.02
-
-
-def test_short_sound_is_silent_from_its_end(ms3: dict) -> None:
-    trees.write_wav(Path(ms3["audio_file"]), trees.waveform("short", seconds=0.4))
-    audio = map_clip(ms3)["audio"]
-    assert audio.shape == (5, 1, 96, 64)
-    assert audio[0, 0, :38].max() > 0, "it sounds for 0.4 s, 40 windows of 10 ms"
-    silence = torch.full((), SILENCE_LOG_MEL)
-    assert torch.allclose(audio[0, 0, 41:], silence)
-    assert torch.allclose(audio[1:], silence)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_sound_that_is_not_finite_is_refused(ms3: dict, value: float) -> None:
-    samples = trees.waveform("broken").astype(np.float32)
-    samples[1000] = value
-    soundfile.write(ms3["audio_file"], samples, trees.SAMPLE_RATE, subtype="FLOAT")
-    with pytest.raises(ValueError) as raised:
-        map_clip(ms3)
-    assert ms3["audio_file"] in str(raised.value)
-
-
-def test_missing_sound(ms3: dict) -> None:
-    map_clip(ms3)
-    Path(ms3["audio_file"]).unlink()
-    with pytest.raises(FileNotFoundError, match="restore it") as raised:
-        map_clip(ms3)
-    assert ms3["audio_file"] in str(raised.value)
-
-
-def test_remembered_examples_cannot_be_changed_from_outside(ms3: dict) -> None:
-    clip = map_clip(ms3)
-    expected = clip["audio"].clone()
-    clip["audio"].zero_()
-    assert torch.equal(map_clip(ms3)["audio"], expected)
-
-
-def test_silence_and_shuffled_sound(avsbench_root: Path) -> None:
-    records = load_avsbench(MS3, str(avsbench_root), "train")
-    own = [map_clip(record)["audio"] for record in records]
-    swapped = [map_clip(r)["audio"] for r in with_condition(records, "shuffled")]
-    assert torch.equal(swapped[0], own[1]) and torch.equal(swapped[1], own[0])
-    for record in with_condition(records, "silence"):
-        assert torch.equal(map_clip(record)["audio"], clip_log_mel(torch.zeros(80000), 5))
-
-
-def test_noise_has_one_front_end_with_all_sounds(ms3: dict) -> None:
-    clip = map_clip({**ms3, "audio_condition": "noise", "audio_seed": 7})
-    noise = white_noise(5 * SAMPLE_RATE_HZ, 7)
-    assert torch.equal(clip["audio"], clip_log_mel(noise, 5))
-
-
-def test_unknown_audio_condition(ms3: dict) -> None:
-    with pytest.raises(ValueError, match="'silence' or 'noise', got 'whispers'"):
-        map_clip({**ms3, "audio_condition": "whispers"})
-
-
-def test_log_mel_pickles(ms3: dict, tmp_path: Path) -> None:
-    path = tmp_path / "clip.pkl"
-    examples = torch.randn(5, 1, 96, 64)
-    path.write_bytes(pickle.dumps(examples.requires_grad_()))
-    record = {**ms3, "log_mel_file": str(path)}
-    audio = map_clip(record, INPUT__AUDIO_SOURCE="log_mel")["audio"]
-    assert torch.equal(audio, examples)
-    assert not audio.requires_grad
-    (silent,) = with_condition([record], "silence")
-    silent_audio = map_clip(silent, INPUT__AUDIO_SOURCE="log_mel")["audio"]
-    assert torch.allclose(silent_audio, torch.full((), SILENCE_LOG_MEL))
-    path.write_bytes(pickle.dumps(torch.zeros(4, 1, 96, 64)))
-    with pytest.raises(ValueError, match="expected 5 log-mel examples, one a second, got 4"):
-        map_clip(record, INPUT__AUDIO_SOURCE="log_mel")
-    with pytest.raises(FileNotFoundError, match="set it to 'wav'"):
-        map_clip(ms3, INPUT__AUDIO_SOURCE="log_mel")
-
-
-# ----------------------------------------------------------------------------------- broken files
-
-
-@pytest.mark.parametrize("is_train", [True, False])
-def test_truncated_frame(ms3: dict, is_train: bool) -> None:
-    path = Path(ms3["file_names"][2])
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ValueError, match="is truncated .*restore the file") as raised:
-        map_clip(ms3, is_train)
-    assert str(path) in str(raised.value)
-
-
-@pytest.mark.parametrize("is_train", [True, False])
-def test_mask_of_another_size_than_its_frame(ms3: dict, is_train: bool) -> None:
-    name = ms3["mask_file_names"][3]
-    trees.write_image(Path(name), trees.binary_mask((12, 16)))
-    with pytest.raises(ValueError, match="16 x 12 pixels, but its frame") as raised:
-        map_clip(ms3, is_train)
-    assert name in str(raised.value) and ms3["file_names"][3] in str(raised.value)
-
-
-@pytest.mark.parametrize("is_train", [True, False])
-def test_mask_of_zeros_and_ones(ms3: dict, is_train: bool) -> None:
-    trees.write_image(Path(ms3["mask_file_names"][3]), trees.binary_mask() // 255)
-    with pytest.raises(ValueError, match="largest value here is 1"):
-        map_clip(ms3, is_train)
-
-
-def test_frames_of_two_sizes(ms3: dict) -> None:
-    trees.write_image(Path(ms3["file_names"][4]), trees.picture("x", 1, (12, 16)))
-    with pytest.raises(ValueError, match="16 x 12 pixels, but the frame .* is 32 x 24"):
-        map_clip(ms3)
-
-
-def test_object_map_of_another_size(demo_root: Path) -> None:
-    record = load_avsbench(DEMO_S4, str(demo_root), "train")[0]
-    trees.write_image(Path(record["object_mask_file_names"][0]), trees.object_map((12, 16)))
-    with pytest.raises(ValueError, match="16 x 12 pixels, but its frame"):
-        map_clip(record, MODEL__TRANSAVS__TARGETS="objects")
-
-
-def test_clip_of_another_length(ms3: dict) -> None:
-    with pytest.raises(ValueError, match="has 5 seconds, but INPUT.CLIP_SECONDS is 4"):
-        map_clip(ms3, INPUT__CLIP_SECONDS=4)
-    longest = map_clip(ms3, INPUT__CLIP_SECONDS=10)
-    assert len(longest["frames"]) == len(longest["audio"]) == 5
-
-
-def test_training_needs_a_label(ms3: dict) -> None:
-    record = {**ms3, "mask_file_names": [None] * 5}
-    with pytest.raises(ValueError, match="no labelled frame"):
-        map_clip(record)
-    assert not map_clip(record, is_train=False)["labelled"].any()
 
 
 # --------------------------------------------------------------------------------- configuration

@@ -1,73 +1,25 @@
-"""The evaluator: worked examples, invariances, conditions, several processes."""
+"""The evaluator: worked examples, conditions, reports."""
 
 import json
 import math
-import random
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.utils import comm
+from scored_clips import (
+    CLASS_ARGUMENTS,
+    SCORES_A,
+    SCORES_B,
+    TOP_ROW,
+    class_pairs,
+    evaluate,
+    make_pair,
+    random_pairs,
+)
 
-from transavs.evaluation import AVSEvaluator, f_curve, frame_jaccard
-
-TOP_ROW = torch.tensor([[[1, 1], [0, 0]]]).bool()
-SCORES_A = torch.tensor([[[0.3, 0.3], [0.1, 0.1]]])
-SCORES_B = torch.tensor([[[0.9, 0.9], [0.5, 0.5]]])
-
-
-def make_pair(clip_id, scores, union_masks, labelled=None, masks=None):
-    """A clip dict of the evaluation mapper and the model's output for it."""
-    if labelled is None:
-        labelled = torch.ones(len(scores), dtype=torch.bool)
-    clip = {"clip_id": clip_id, "union_masks": union_masks, "labelled": labelled}
-    return clip, {"masks": scores > 0.5 if masks is None else masks, "scores": scores}
-
-
-def random_pairs(count, frames=3, seed=0):
-    """Clips of different difficulty and size; about a quarter of the frames are empty."""
-    generator = torch.Generator().manual_seed(seed)
-    pairs = []
-    for index in range(count):
-        size = (frames, 6 + index % 3, 8)
-        targets = torch.rand(size, generator=generator) < 0.4
-        targets &= (torch.rand(frames, generator=generator) < 0.75)[:, None, None]
-        noise = torch.rand(size, generator=generator)
-        weight = float(torch.rand((), generator=generator))
-        scores = (1 - weight) * noise + weight * targets.float()
-        pairs.append(make_pair(f"clip_{index:02d}", scores, targets))
-    return pairs
-
-
-def class_pairs(count, seed=0, classes=5, lengths=(5, 10)):
-    """Clips with class maps, of two lengths, of which some frames have no label."""
-    generator = torch.Generator().manual_seed(seed)
-    pairs = []
-    for index in range(count):
-        size = (lengths[index % 2], 4, 6)
-        truth = torch.randint(0, classes, size, generator=generator)
-        noise = torch.randint(0, classes, size, generator=generator)
-        found = torch.where(torch.rand(size, generator=generator) < 0.5, truth, noise)
-        labelled = torch.rand(size[0], generator=generator) < 0.8
-        clip, output = make_pair(f"clip_{index:02d}", (found > 0).float(), truth > 0, labelled)
-        clip["class_maps"], output["class_maps"] = truth.to(torch.uint8), found
-        pairs.append((clip, output))
-    return pairs
-
-
-CLASS_ARGUMENTS = {"num_classes": 5, "longest_clip": 10}
-
-
-def evaluate(pairs, batch=1, **kwargs):
-    evaluator = AVSEvaluator(**kwargs)
-    evaluator.reset()
-    for start in range(0, len(pairs), batch):
-        inputs, outputs = zip(*pairs[start : start + batch], strict=True)
-        evaluator.process(list(inputs), list(outputs))
-    return evaluator.evaluate()["avs"]
+from transavs.evaluation import AVSEvaluator
 
 
 class TestWorkedExamples:
@@ -192,72 +144,6 @@ class TestBothFamilies:
             MetadataCatalog.remove(name)
 
 
-class TestInvariance:
-    def test_batch_size_and_order_do_not_matter_to_classes(self):
-        pairs = class_pairs(9)
-        expected = evaluate(pairs, **CLASS_ARGUMENTS)
-        shuffled = random.Random(0).sample(pairs, len(pairs))
-        assert evaluate(pairs, batch=4, **CLASS_ARGUMENTS) == expected
-        assert evaluate(shuffled + pairs[:2], batch=3, **CLASS_ARGUMENTS) == expected
-
-    def test_batch_size_and_order_do_not_matter(self):
-        pairs = random_pairs(11)
-        expected = evaluate(pairs)
-        shuffled = random.Random(0).sample(pairs, len(pairs))
-        for variant in (evaluate(pairs, batch=4), evaluate(shuffled), evaluate(shuffled, batch=3)):
-            assert variant == expected
-
-    def test_matches_the_official_average_of_batches_when_batches_are_equal(self):
-        pairs = random_pairs(12)
-        batches = []
-        for start in range(0, 12, 4):
-            values = [
-                float(frame_jaccard(out["scores"][t : t + 1], clip["union_masks"][t : t + 1]))
-                for clip, out in pairs[start : start + 4]
-                for t in range(3)
-            ]
-            batches.append(np.mean(values))
-        assert evaluate(pairs)["M_J"] == pytest.approx(100 * np.mean(batches), abs=1e-10)
-
-    @pytest.mark.parametrize("group", [1, 4, 5])
-    def test_m_f_equals_the_official_loop_over_batches(self, group):
-        pairs = random_pairs(11)
-        best = []
-        for start in range(0, 11, group):
-            rows = [
-                f_curve(out["scores"][t : t + 1], clip["union_masks"][t : t + 1])[0]
-                for clip, out in pairs[start : start + group]
-                for t in range(3)
-                if clip["union_masks"][t].any()
-            ]
-            best.append(float(torch.stack(rows).mean(dim=0).max()) if rows else 0.0)
-        result = evaluate(pairs, f_threshold_batch=group)
-        assert result["M_F"] == pytest.approx(100 * np.mean(best), abs=1e-10)
-
-    def test_clip_order_decides_which_clips_share_a_threshold(self):
-        pairs = [
-            make_pair(name, scores, TOP_ROW)
-            for name, scores in zip("abcd", [SCORES_A, SCORES_B] * 2, strict=True)
-        ]
-        alphabetical = evaluate(pairs, f_threshold_batch=2)
-        paired = evaluate(pairs, f_threshold_batch=2, clip_order=["a", "c", "b", "d"])
-        assert alphabetical["M_F"] == pytest.approx(78.26, abs=5e-3)
-        assert paired["M_F"] == pytest.approx(100.0)
-        assert paired["M_F_dataset"] == alphabetical["M_F_dataset"]
-
-    def test_duplicates_count_once(self):
-        pairs = random_pairs(5)
-        assert evaluate(pairs + pairs[:2]) == evaluate(pairs)
-
-    def test_reset_forgets(self):
-        pairs = random_pairs(4)
-        evaluator = AVSEvaluator()
-        evaluator.process(*zip(*pairs[2:], strict=True))
-        evaluator.reset()
-        evaluator.process(*zip(*pairs[:2], strict=True))
-        assert evaluator.evaluate()["avs"] == evaluate(pairs[:2])
-
-
 class TestInputs:
     def test_masks_give_the_jaccard_and_scores_the_f_measure(self):
         # The decision differs from "score > 0.5": marks everything, while the scores are perfect.
@@ -370,34 +256,3 @@ class TestReports:
         pair = make_pair("a", SCORES_A, torch.zeros_like(TOP_ROW))
         evaluate([pair], output_dir=tmp_path)
         assert '"M_J_nonempty": null' in (tmp_path / "frame_scores.json").read_text()
-
-
-def _run_rank(rank, shards, init_file, result_file):
-    """One process of a group: evaluates its shard; the main process writes the result."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{init_file}", rank=rank, world_size=len(shards)
-    )
-    comm.create_local_process_group(len(shards))
-    order = [clip["clip_id"] for clip, _ in class_pairs(7)]
-    evaluator = AVSEvaluator(clip_order=order, **CLASS_ARGUMENTS)
-    for clip, output in shards[rank]:
-        evaluator.process([clip], [output])
-    result = evaluator.evaluate()
-    assert (result is None) == (rank != 0)
-    if result is not None:
-        torch.save(dict(result["avs"]), result_file)
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.parametrize("layout", ["uneven with a duplicate", "one rank empty"])
-def test_two_processes_equal_one(layout, tmp_path):
-    pairs = class_pairs(7)
-    expected = evaluate(pairs, **CLASS_ARGUMENTS)
-    assert expected["class_mIoU"] > 0 and expected["dataset_mIoU"] > 0
-    shards = [[], pairs] if layout == "one rank empty" else [pairs[1::2], pairs[::2] + pairs[1:2]]
-    result_file = tmp_path / "result.pt"
-    torch.multiprocessing.spawn(
-        _run_rank, (shards, str(tmp_path / "init"), str(result_file)), nprocs=2
-    )
-    assert torch.load(result_file, weights_only=True) == expected
