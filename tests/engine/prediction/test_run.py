@@ -159,7 +159,10 @@ class TestResuming:
         for changed, name in [
             (replace(settings, weights=str(tmp_path / "other.pth")), "weights was"),
             (replace(settings, per_second=2.0), "per_second was 1.0, is 2.0"),
-            (replace(settings, config=settings.config.replace("RGB", "BGR")), "config was"),
+            (
+                replace(settings, config=settings.config.replace("RGB", "BGR")),
+                "FORMAT was RGB, is BGR",
+            ),
         ]:
             with pytest.raises(ValueError, match=name):
                 predict_manifest(manifest, tmp_path, changed, HERE)
