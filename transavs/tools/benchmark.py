@@ -14,11 +14,13 @@ from detectron2.modeling import build_model
 from transavs.engine.benchmark import (
     PRECISIONS,
     SWEEPS,
+    WORKS,
     Clock,
     Point,
     describe_machine,
     format_benchmark,
     format_comparison,
+    measure_compiled,
     measure_cost,
     measure_inference,
     measure_loader,
@@ -42,7 +44,7 @@ from transavs.tools.command_line import (
 from transavs.utils.progress import progress_bar
 from transavs.visualization import draw_scaling
 
-PARTS = ("size", "inference", "training", "loader")
+PARTS = ("size", "inference", "training", "loader", "compiled")
 _SEED = 0
 
 
@@ -63,7 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--parts",
         default="size,inference,training,loader",
         metavar="NAME,NAME",
-        help="what to measure (default: all: %(default)s)",
+        help="what to measure (default: %(default)s); compiled, besides, times inference and a "
+        "training step in turn with a copy made by torch.compile",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument(
@@ -160,6 +163,8 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if args.compile and "compiled" in split_names(args.parts):
+        raise ValueError("--parts compiled measures the model as it is, too: leave --compile out")
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device {args.device}: no GPU is usable here; take --device cpu")
     if args.claiming < 0:
@@ -223,6 +228,25 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "size" in parts:
         found["cost"] = measure_cost(cfg, model, frames, size)
+    if "compiled" in parts:
+        found["compiled"] = [
+            measure_compiled(
+                cfg,
+                model,
+                work,
+                batch=_numbers(args, "batches")[0]
+                if work == "inference"
+                else int(cfg.SOLVER.IMS_PER_BATCH),
+                frames=frames,
+                size=size,
+                masks=_numbers(args, "masks")[0],
+                precision=args.precision,
+                clock=clock,
+                repeats=args.repeats,
+                claiming=args.claiming,
+            )
+            for work in progress_bar(WORKS, "Compiled", "work")
+        ]
     if args.compile:  # not before: fvcore traces the model as it is
         compile_parts(model)
     if "inference" in parts:
