@@ -225,6 +225,9 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     parts = split_names(args.parts)
     size, frames = (args.size, args.size), int(cfg.INPUT.CLIP_SECONDS)
     clock = Clock.choose(model.device, args.threads)
+    how: dict[str, Any] = {
+        "precision": args.precision, "clock": clock, "repeats": args.repeats,
+    }  # fmt: skip
     found: dict[str, Any] = {}
     if "size" in parts:
         found["cost"] = measure_cost(cfg, model, frames, size)
@@ -234,15 +237,11 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
                 cfg,
                 model,
                 work,
-                batch=_numbers(args, "batches")[0]
-                if work == "inference"
-                else int(cfg.SOLVER.IMS_PER_BATCH),
+                batch=_numbers(args, "batches")[0],
                 frames=frames,
                 size=size,
                 masks=_numbers(args, "masks")[0],
-                precision=args.precision,
-                clock=clock,
-                repeats=args.repeats,
+                **how,
                 claiming=args.claiming,
             )
             for work in progress_bar(WORKS, "Compiled", "work")
@@ -257,9 +256,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
                 batch=batch,
                 frames=frames,
                 size=size,
-                precision=args.precision,
-                clock=clock,
-                repeats=args.repeats,
+                **how,
                 claiming=args.claiming,
             )
             for batch in progress_bar(_numbers(args, "batches"), "Inference", "batch size")
@@ -275,9 +272,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
                 batch=int(cfg.SOLVER.IMS_PER_BATCH),
                 size=size,
                 masks=masks,
-                precision=args.precision,
-                clock=clock,
-                repeats=args.repeats,
+                **how,
             )
             if "loader" in found:
                 entry["data_seconds"] = entry["batch"] * found["loader"]["train_clip"]

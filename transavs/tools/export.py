@@ -133,8 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     cfg, model, weights = _load(args)
     graph = ClipGraph(model, args.sound, cfg.INPUT.FORMAT)
     size = args.size or _usual_size(cfg)
+    encoder: Any = model.audio_encoder
     if args.int8_sounds:  # read first: a mistake is told before any work
-        sounds = examples_of_folder(model.audio_encoder, args.int8_sounds)
+        sounds = examples_of_folder(encoder, args.int8_sounds)
     logger.info("Following the model")
     proto = export_graph(graph, size, most_frames(cfg, model))
     facts = describe(cfg, graph, size, _names(args, cfg, weights))
@@ -145,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.int8_audio:
         proto, facts["int8"] = quantize_audio_encoder(proto)
         if args.int8_sounds:
-            facts["int8"]["embeddings"] = embedding_error(model.audio_encoder, sounds)
+            facts["int8"]["embeddings"] = embedding_error(encoder, sounds)
         content = contents["onnxruntime, int8 audio"] = with_facts(proto, facts)
     if args.latency:
         facts["latency"] = measure_latency(

@@ -54,7 +54,7 @@ def measure_compiled(
         cfg: of the model and its optimizer.
         model: takes clips; training changes its weights.
         work: out of ``WORKS``: answering clips, or a step of training.
-        batch: clips at once.
+        batch: clips at once in inference; training has ``SOLVER.IMS_PER_BATCH``.
         frames: of each in inference; training has as many as the mapper gives.
         size: (H, W) of the frames.
         masks: true masks of a frame in training.
@@ -79,7 +79,7 @@ def measure_compiled(
     compile_parts(own, backend)
     models = {"eager": model, "compiled": own}
     if work == "training":
-        frames = training_frames(cfg)
+        batch, frames = int(cfg.SOLVER.IMS_PER_BATCH), training_frames(cfg)
     clips = random_clips(cfg, batch, frames, size, masks=masks if work == "training" else 0)
     torch._dynamo.reset()
     counters.clear()

@@ -29,7 +29,8 @@ class _EncoderGraph(nn.Module):
         self.eval()
 
     def forward(self, examples: Tensor) -> Tensor:
-        embedded: Tensor = self.model.audio_encoder.embed(examples)  # type: ignore[operator]
+        encoder: Any = self.model.audio_encoder
+        embedded: Tensor = encoder.embed(examples)
         return embedded
 
 
