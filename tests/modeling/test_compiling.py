@@ -1,5 +1,7 @@
 """torch.compile: which parts are one graph, and that compiled training is training."""
 
+import sys
+
 import pytest
 import torch
 from tiny_models import random_clip, tiny_cfg, tiny_model
@@ -57,3 +59,18 @@ def test_a_compiled_model_learns_the_same():
 def test_an_unknown_backend():
     with pytest.raises(ValueError, match="MODEL.COMPILE must be a backend .* got 'indictor'"):
         compile_parts(torch.nn.Module(), "indictor")
+
+
+def test_inductor_without_a_compiler_or_headers(monkeypatch, tmp_path):
+    part = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    with pytest.raises(ValueError, match="needs a C.. compiler, and .*no-compiler is not there"):
+        compile_parts(part)
+    assert part[0]._compiled_call_impl is None
+    monkeypatch.setenv("CXX", sys.executable)  # any program will do
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    with pytest.raises(ValueError, match=r"needs the headers of Python, and .*Python.h is not"):
+        compile_parts(part)
+    (tmp_path / "Python.h").touch()
+    compile_parts(part)
+    assert part[0]._compiled_call_impl is not None

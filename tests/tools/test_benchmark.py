@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_models import TINY
 
+from transavs.engine.benchmark import measure_compiled
 from transavs.tools import benchmark
 from transavs.tools.benchmark import main
 
@@ -28,6 +29,25 @@ def test_the_file_holds_all_parts(measured):
     assert training["batch"] == 2 and training["data_seconds"] > 0
     assert data["loader"]["train_clip"] > data["loader"]["cached_sound"] > 0
     assert data["settings"]["precision"] == "fp32" and data["machine"]["torch"]
+
+
+def test_what_compiling_gives(tmp_path, monkeypatch, capsys):
+    def without_a_compiler(*args, **settings):
+        return measure_compiled(*args, **settings, backend="eager")
+
+    monkeypatch.setattr(benchmark, "measure_compiled", without_a_compiler)
+    path = tmp_path / "compiled.json"
+    options = [
+        "MODEL.TRANSAVS.DECODER_LAYERS", "1",
+        "MODEL.BACKBONE.NAME", "build_timm_backbone",
+        "MODEL.TIMM.NAME", "test_resnet",
+    ]  # fmt: skip
+    words = [*SMALL, "--frames", "2", "--parts", "compiled", "--output", str(path)]
+    assert main([*words, *TINY, *options]) == 0
+    inference, training = json.loads(path.read_text())["compiled"]
+    assert (inference["work"], inference["batch"], inference["frames"]) == ("inference", 1, 2)
+    assert (training["work"], training["batch"], training["frames"]) == ("training", 2, 1)
+    assert "torch.compile" in capsys.readouterr().out
 
 
 def test_comparison(measured, tmp_path, capsys):
@@ -72,6 +92,7 @@ def test_scaling_draws_curves(tmp_path, capsys):
     ([*SMALL, "--batches", ""], "need at least one number"),
     ([*SMALL, "--threads", "0"], "--threads must lie in 1 to 1024, got 0"),
     ([*SMALL, "--precision", "fp16"], "on the CPU take bf16"),
+    ([*SMALL, "--parts", "compiled", "--compile"], "leave --compile out"),
     ([*SMALL, "--weights", "x.pth", "--scaling"], "--weights would not fit"),
     ([*SMALL, "--device", "abacus"], "--device must be 'cpu' or 'cuda'"),
     (["--compare", "a.json", "b.json"], "a.json"),

@@ -132,6 +132,39 @@ def test_a_model_that_differs_is_not_written(tmp_path, monkeypatch, capsys, expo
     assert not list(tmp_path.iterdir())
 
 
+DEFORMABLE = (
+    "MODEL.PIXEL_DECODER.NAME", "MSDeformAttnPixelDecoder",
+    "MODEL.PIXEL_DECODER.ENCODER_LAYERS", "1",
+    "MODEL.TRANSAVS.HEAD", "mask2former",
+    "MODEL.TRANSAVS.MASKED_ATTENTION", "True",
+)  # fmt: skip
+
+
+def test_deformable_and_masked_attention(tmp_path):
+    path = tmp_path / "model.onnx"
+    words = [*OPTIONS, "--sound", "embeddings", "--output", str(path)]
+    assert main([*words, *TINY, *SHALLOW, *DEFORMABLE]) == 0
+    checked = json.loads(path.with_suffix(".json").read_text())["checked"]
+    assert 0 < checked["max_difference"] <= 1e-4 and checked["foreground"] > 0
+    assert [case[:2] for case in checked["cases"]] == [[1, 1], [2, 3], [3, 4]]
+
+
+def test_a_graph_that_fails_when_it_runs(tmp_path, monkeypatch, capsys, exported):
+    import onnx
+
+    def of_another_size(graph, size, most_frames):
+        return onnx.load(exported)
+
+    # Its frames are 40 x 64, and onnxruntime says so in an exception of its own.
+    monkeypatch.setattr("transavs.tools.export.export_graph", of_another_size)
+    path = tmp_path / "model.onnx"
+    words = [*OPTIONS, "--size", "64,64", "--output", str(path)]
+    assert main([*words, *TINY, *SHALLOW]) == USER_ERROR
+    message = capsys.readouterr().err
+    assert "cannot be exported for any number of clips and frames: with 1 of 1 frames" in message
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -144,6 +177,11 @@ def test_a_model_that_differs_is_not_written(tmp_path, monkeypatch, capsys, expo
         (
             ["--output", "new/a.onnx", "--config-file", "s4_R50.yaml", "--weights", "none.pth"],
             "no checkpoint none.pth",
+        ),
+        (["--output", "a.onnx", "--int8-sounds", "x"], "--int8-sounds needs --int8-audio"),
+        (
+            ["--output", "a.onnx", "--int8-audio", "--int8-sounds", "x"],
+            "expected a folder with .wav files, found none in x",
         ),
     ],
 )

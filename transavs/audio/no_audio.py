@@ -16,4 +16,4 @@ class NoAudio(AudioEncoder):
     embedding_dim = 1
 
     def embed(self, examples: Tensor) -> Tensor:
-        return examples.new_zeros((len(examples), self.embedding_dim))
+        return examples.new_zeros((examples.shape[0], self.embedding_dim))

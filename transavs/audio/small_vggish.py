@@ -47,7 +47,7 @@ class SmallVGGish(AudioEncoder):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
 
     def embed(self, examples: Tensor) -> Tensor:
-        if len(examples) == 0:  # batch norm in training has no statistics of nothing
+        if examples.shape[0] == 0:  # batch norm in training has no statistics of nothing
             return examples.new_zeros((0, self.embedding_dim))
         features = self.features((examples - SILENCE_LOG_MEL) / LOG_MEL_SCALE)  # [S, C, 6, 4]
         pooled = features.mean(dim=2) + features.amax(dim=2)

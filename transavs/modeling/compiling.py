@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import sysconfig
+
 from torch import nn
 
 
@@ -16,7 +21,7 @@ def compile_parts(model: nn.Module, backend: str = "inductor") -> None:
         backend: of ``torch.compile``.
 
     Raises:
-        ValueError: there is no such backend.
+        ValueError: there is no such backend, or inductor finds no C++ compiler for the CPU.
     """
     from torch._dynamo import list_backends
 
@@ -25,6 +30,28 @@ def compile_parts(model: nn.Module, backend: str = "inductor") -> None:
             f"MODEL.COMPILE must be a backend of torch.compile such as 'inductor', or '', got "
             f"{backend!r}"
         )
+    if backend == "inductor" and all(value.device.type == "cpu" for value in model.parameters()):
+        _check_compiler()
     for name, part in model.named_children():
         if name != "criterion":
             part.compile(backend=backend)
+
+
+def _check_compiler() -> None:
+    """Raises ValueError where inductor, which writes C++ for the CPU, could not compile it."""
+    if sys.platform == "win32":
+        return  # where compilers are found in another way
+    usual = "clang++" if sys.platform == "darwin" else "g++"
+    compiler = os.environ.get("CXX") or usual
+    if shutil.which(compiler) is None:
+        raise ValueError(
+            f"torch.compile with the backend inductor needs a C++ compiler, and {compiler} is not "
+            "there: install one (on Debian: apt-get install g++), name yours in the environment "
+            "variable CXX, or do not compile"
+        )
+    header = os.path.join(sysconfig.get_path("include"), "Python.h")
+    if not os.path.isfile(header):
+        raise ValueError(
+            f"torch.compile with the backend inductor needs the headers of Python, and {header} is "
+            "not there: install them (on Debian: apt-get install python3-dev), or do not compile"
+        )

@@ -14,11 +14,13 @@ from detectron2.modeling import build_model
 from transavs.engine.benchmark import (
     PRECISIONS,
     SWEEPS,
+    WORKS,
     Clock,
     Point,
     describe_machine,
     format_benchmark,
     format_comparison,
+    measure_compiled,
     measure_cost,
     measure_inference,
     measure_loader,
@@ -43,7 +45,7 @@ from transavs.tools.command_line import (
 from transavs.utils.progress import progress_bar
 from transavs.visualization import draw_scaling
 
-PARTS = ("size", "inference", "training", "loader")
+PARTS = ("size", "inference", "training", "loader", "compiled")
 _SEED = 0
 
 
@@ -64,7 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--parts",
         default="size,inference,training,loader",
         metavar="NAME,NAME",
-        help="what to measure (default: all: %(default)s)",
+        help="what to measure (default: %(default)s); compiled, besides, times inference and a "
+        "training step in turn with a copy made by torch.compile",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument(
@@ -163,6 +166,8 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     check_threads(args.threads)
     check_device_name(args.device, "--device")
+    if args.compile and "compiled" in split_names(args.parts):
+        raise ValueError("--parts compiled measures the model as it is, too: leave --compile out")
     if args.claiming < 0:
         raise ValueError(f"--claiming must be at least 0, got {args.claiming}")
     if args.precision == "fp16" and args.device == "cpu":
@@ -221,9 +226,27 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     parts = split_names(args.parts)
     size, frames = (args.size, args.size), int(cfg.INPUT.CLIP_SECONDS)
     clock = Clock.choose(model.device, args.threads)
+    how: dict[str, Any] = {
+        "precision": args.precision, "clock": clock, "repeats": args.repeats,
+    }  # fmt: skip
     found: dict[str, Any] = {}
     if "size" in parts:
         found["cost"] = measure_cost(cfg, model, frames, size)
+    if "compiled" in parts:
+        found["compiled"] = [
+            measure_compiled(
+                cfg,
+                model,
+                work,
+                batch=_numbers(args, "batches")[0],
+                frames=frames,
+                size=size,
+                masks=_numbers(args, "masks")[0],
+                **how,
+                claiming=args.claiming,
+            )
+            for work in progress_bar(WORKS, "Compiled", "work")
+        ]
     if args.compile:  # not before: fvcore traces the model as it is
         compile_parts(model)
     if "inference" in parts:
@@ -234,9 +257,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
                 batch=batch,
                 frames=frames,
                 size=size,
-                precision=args.precision,
-                clock=clock,
-                repeats=args.repeats,
+                **how,
                 claiming=args.claiming,
             )
             for batch in progress_bar(_numbers(args, "batches"), "Inference", "batch size")
@@ -252,9 +273,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
                 batch=int(cfg.SOLVER.IMS_PER_BATCH),
                 size=size,
                 masks=masks,
-                precision=args.precision,
-                clock=clock,
-                repeats=args.repeats,
+                **how,
             )
             if "loader" in found:
                 entry["data_seconds"] = entry["batch"] * found["loader"]["train_clip"]

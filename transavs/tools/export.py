@@ -21,6 +21,8 @@ from transavs.engine.export import (
     check_export,
     check_packages,
     describe,
+    embedding_error,
+    examples_of_folder,
     export_graph,
     format_latency,
     measure_latency,
@@ -82,6 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="quantise the linear layers of the audio encoder to 8 bits",
     )
     parser.add_argument(
+        "--int8-sounds",
+        default="",
+        metavar="FOLDER",
+        help="with --int8-audio: tell what 8 bits change of the embeddings of its .wav files",
+    )
+    parser.add_argument(
         "--latency",
         action="store_true",
         help="measure PyTorch, torch.compile and onnxruntime in turn, on one thread",
@@ -123,6 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     cfg, model, weights = _load(args)
     graph = ClipGraph(model, args.sound, cfg.INPUT.FORMAT)
     size = args.size or _usual_size(cfg)
+    encoder: Any = model.audio_encoder
+    if args.int8_sounds:  # read first: a mistake is told before any work
+        sounds = examples_of_folder(encoder, args.int8_sounds)
     logger.info("Following the model")
     proto = export_graph(graph, size, most_frames(cfg, model))
     facts = describe(cfg, graph, size, _names(args, cfg, weights))
@@ -132,6 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     contents = {"onnxruntime": content}
     if args.int8_audio:
         proto, facts["int8"] = quantize_audio_encoder(proto)
+        if args.int8_sounds:
+            facts["int8"]["embeddings"] = embedding_error(encoder, sounds)
         content = contents["onnxruntime, int8 audio"] = with_facts(proto, facts)
     if args.latency:
         facts["latency"] = measure_latency(
@@ -156,6 +169,8 @@ def _check(args: argparse.Namespace) -> None:
     for name in ("frames", "repeats"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    if args.int8_sounds and not args.int8_audio:
+        raise ValueError("--int8-sounds needs --int8-audio")
     if args.evaluate and args.sound != "examples":
         raise ValueError(
             f"--evaluate needs --sound examples, which is what data sets give, got {args.sound}"
@@ -241,6 +256,18 @@ def _report(output: str, facts: dict[str, Any], size: int) -> None:
             int8["weights"],
             int8["bytes_before"] / 1e6,
             int8["bytes_after"] / 1e6,
+        )
+    if "embeddings" in facts.get("int8", {}):
+        errors = facts["int8"]["embeddings"]
+        logger.info(
+            "8 bits change the embeddings of %d sounds (%d without any left out) by %.2g of their "
+            "norm (at most %.2g); cosine %.5f (at least %.5f)",
+            errors["examples"],
+            errors["silent"],
+            errors["relative_l2"],
+            errors["worst_relative_l2"],
+            errors["cosine"],
+            errors["worst_cosine"],
         )
 
 

@@ -6,6 +6,7 @@ on the same input: what any model with these encoders has to do.
 
 from transavs.engine.benchmark.clips import labelled_seconds, random_clips, training_frames
 from transavs.engine.benchmark.clock import PRECISIONS, Clock
+from transavs.engine.benchmark.compiled import WORKS, measure_compiled
 from transavs.engine.benchmark.cost import count_macs, count_parameters, measure_cost
 from transavs.engine.benchmark.inference import measure_inference
 from transavs.engine.benchmark.loader import measure_loader
@@ -25,6 +26,7 @@ __all__ = [
     "PRECISIONS",
     "STAGES",
     "SWEEPS",
+    "WORKS",
     "Clock",
     "Point",
     "count_macs",
@@ -34,6 +36,7 @@ __all__ = [
     "format_comparison",
     "format_soak",
     "labelled_seconds",
+    "measure_compiled",
     "measure_cost",
     "measure_inference",
     "measure_loader",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tabulate import tabulate
@@ -75,6 +75,8 @@ def format_benchmark(benchmark: Benchmark) -> str:
         heads = ["batch", "ms a clip", "clips/s", "frames/s", "limit, ms a clip"]
         parts.append(_table("Inference", rows, [*heads, "ratio to the limit", "peak MB"]))
     parts += [_training_table(entry) for entry in benchmark.get("training", [])]
+    if benchmark.get("compiled"):
+        parts.append(_compiled_table(benchmark["compiled"]))
     if "loader" in benchmark:
         rows = [
             [_LOADER_ROWS.get(name, name), f"{1000 * value:.2f}"]
@@ -160,6 +162,23 @@ def _training_table(entry: Mapping[str, Any]) -> str:
     return _table(title, rows, ["stage", "ms", "share"])
 
 
+def _compiled_table(entries: Iterable[Mapping[str, Any]]) -> str:
+    rows = [
+        [
+            f"{entry['work']}, {entry['batch']} clip(s) of {entry['frames']} frame(s)",
+            f"{1000 * entry['seconds']:.1f}",
+            f"{1000 * entry['compiled_seconds']:.1f}",
+            f"{entry['ratio']:.2f}",
+            f"{entry['first_seconds']:.0f}",
+            entry["graphs"],
+            sum(entry["breaks"].values()),
+        ]
+        for entry in entries
+    ]
+    heads = ["", "ms", "compiled, ms", "ratio", "first call, s", "graphs", "graph breaks"]
+    return _table("torch.compile", rows, heads)
+
+
 def _table(title: str, rows: list[list[Any]], headers: list[str]) -> str:
     align = ("left", *["right"] * (len(headers) - 1))
     table = tabulate(rows, headers, disable_numparse=True, colalign=align)
@@ -182,6 +201,7 @@ def _numbers(benchmark: Benchmark) -> Iterator[tuple[str, float]]:
     for kind, keys in (
         ("inference", ("batch",)),
         ("training", ("batch", "frames", "masks")),
+        ("compiled", ("work", "batch", "frames")),
     ):
         for entry in benchmark.get(kind, []):
             label = ", ".join(f"{key} {entry[key]}" for key in keys)

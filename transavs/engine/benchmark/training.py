@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -74,6 +74,46 @@ def _spanned(method: Callable[..., Any], stage: str, span: Span) -> Callable[...
     return call
 
 
+def _no_span(_stage: str) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
+def training_step(
+    cfg: CfgNode, model: Any, clips: list[dict[str, Any]], precision: str
+) -> Callable[[Span | None], None]:
+    """Returns a step of training on some clips, as a call with a span around each stage, or None.
+
+    Args:
+        cfg: of the model and its optimizer.
+        model: takes clips; set to training, and its weights change.
+        clips: with targets.
+        precision: out of ``PRECISIONS``; losses of fp16 are scaled as in training.
+    """
+    model.train()
+    optimizer = build_optimizer(cfg, model)
+    scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
+
+    def step(span: Span | None) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        # Spans change methods of the model, and graphs of a compiled part would not hold for them.
+        stages = nullcontext() if span is None else stages_of_the_model(model, span)
+        span = span or _no_span
+        with stages:
+            with span("forward"), autocast(precision, model.device):
+                losses: dict[str, Tensor] = model(clips)
+            with span("backward"):
+                total = torch.stack([value.float() for value in losses.values()]).sum()
+                scaler.scale(total).backward()
+        with span("optimizer"):
+            if scaler.is_enabled():
+                # Before the step, which clips; a fused optimizer would unscale behind it.
+                scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+
+    return step
+
+
 def measure_training(
     cfg: CfgNode,
     model: Any,
@@ -110,26 +150,9 @@ def measure_training(
     """
     frames = training_frames(cfg)
     clips = random_clips(cfg, batch, frames, size, masks=masks)
-    model.train()
-    optimizer = build_optimizer(cfg, model)
-    scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
     times = StageTimes(clock)
     rounds: list[dict[str, float]] = []
-
-    def step(span: Span) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with stages_of_the_model(model, span):
-            with span("forward"), autocast(precision, model.device):
-                losses: dict[str, Tensor] = model(clips)
-            with span("backward"):
-                total = torch.stack([value.float() for value in losses.values()]).sum()
-                scaler.scale(total).backward()
-        with span("optimizer"):
-            if scaler.is_enabled():
-                # Before the step, which clips; a fused optimizer would unscale behind it.
-                scaler.unscale_(optimizer)
-            scaler.step(optimizer)
-            scaler.update()
+    step = training_step(cfg, model, clips, precision)
 
     def timed_step() -> None:
         times.clear()

@@ -11,6 +11,7 @@ from transavs.engine.export.exporter import (
 )
 from transavs.engine.export.graph import SOUNDS, ClipGraph
 from transavs.engine.export.int8 import quantize_audio_encoder
+from transavs.engine.export.int8_error import embedding_error, examples_of_folder
 from transavs.engine.export.latency import format_latency, measure_latency
 from transavs.engine.export.runtime import ExportedModel
 
@@ -23,6 +24,8 @@ __all__ = [
     "check_export",
     "check_packages",
     "describe",
+    "embedding_error",
+    "examples_of_folder",
     "export_graph",
     "format_latency",
     "measure_latency",

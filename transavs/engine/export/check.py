@@ -51,8 +51,8 @@ def check_export(
         the pixels with another mask or class).
 
     Raises:
-        ValueError: the scores differ by more than the tolerance, or more than a thousandth of the
-            pixels have another mask or class.
+        ValueError: onnxruntime cannot run the graph, the scores differ by more than the tolerance,
+            or more than a thousandth of the pixels have another mask or class.
     """
     most = facts["most_frames"]
     cases = [(clips, min(frames, most or frames)) for clips, frames in _CASES]
@@ -62,7 +62,7 @@ def check_export(
         exported = ExportedModel(with_facts(own_proto, facts))
         for number, (clips, frames) in enumerate(cases):
             pictures, sound = trial_inputs(own_graph, clips, frames, size, seed=number + 1)
-            found = exported(pictures.numpy(), sound.numpy())
+            found = _run(exported, pictures.numpy(), sound.numpy())
             expected = _ask(cfg, own_graph, pictures, sound)
             scores = expected["scores"].numpy()
             differences.append(float(np.abs(found["scores"] - scores).max()))
@@ -86,6 +86,18 @@ def check_export(
         "foreground": max(foreground),
         "other_pixels": other,
     }
+
+
+def _run(exported: ExportedModel, frames: Any, sound: Any) -> dict[str, Any]:
+    try:
+        return exported(frames, sound)
+    except Exception as error:  # onnxruntime has exceptions of its own
+        reason = " ".join(str(error).split())[:600]
+        raise ValueError(
+            f"this model cannot be exported for any number of clips and frames: with "
+            f"{len(frames)} of {frames.shape[1]} frames onnxruntime fails ({reason}). Nothing was "
+            "written"
+        ) from error
 
 
 def clips_of(cfg: CfgNode, graph: ClipGraph, frames: Tensor, sound: Tensor) -> list[dict[str, Any]]:

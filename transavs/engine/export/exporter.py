@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.modeling.backbone import swin
 from torch import nn
 
 from transavs.audio.log_mel import samples_of_examples
@@ -25,7 +26,8 @@ logger = logging.getLogger(__name__)
 # Trial clips of the export; the graph holds for any number of clips and frames.
 _TRIAL_CLIPS = 2
 _TRIAL_FRAMES = 3
-_OPSET = 20
+#: Of the files.
+OPSET = 20
 # A file of one piece has at most 2 GiB.
 _MOST_BYTES = 2**31 - 1
 
@@ -63,7 +65,7 @@ def export_graph(graph: ClipGraph, size: tuple[int, int], most_frames: int | Non
     if graph.sound == "waveform":
         sound_axes[1] = torch.export.Dim("samples", min=1)
     try:
-        with torch.no_grad(), _quiet_exporter():
+        with torch.no_grad(), quiet_exporter(), swin_of_any_batch():
             program = torch.onnx.export(
                 graph,
                 (frames, sound),
@@ -71,7 +73,7 @@ def export_graph(graph: ClipGraph, size: tuple[int, int], most_frames: int | Non
                 dynamic_shapes={"frames": axes, "sound": sound_axes},
                 input_names=["frames", graph.sound],
                 output_names=graph.output_names,
-                opset_version=_OPSET,
+                opset_version=OPSET,
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -159,7 +161,7 @@ def describe(
         "format": FORMAT,
         "transavs": __version__,
         "torch": torch.__version__,
-        "opset": _OPSET,
+        "opset": OPSET,
         "meta_architecture": type(model).__name__,
         "fingerprint": fingerprint(model),
         "sound": graph.sound,
@@ -196,7 +198,26 @@ def with_facts(proto: Any, facts: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def swin_of_any_batch() -> Iterator[None]:
+    """Lets detectron2's Swin be followed for any number of pictures: it computes that number as a
+    float, which would stay in the graph as a constant."""
+    theirs = swin.window_reverse
+    swin.window_reverse = _window_reverse
+    try:
+        yield
+    finally:
+        swin.window_reverse = theirs
+
+
+def _window_reverse(windows: torch.Tensor, side: int, height: int, width: int) -> torch.Tensor:
+    """Maps ``[N * windows of a map, side, side, C]`` back to ``[N, height, width, C]``."""
+    channels = windows.shape[-1]
+    rows = windows.view(-1, height // side, width // side, side, side, channels).transpose(2, 3)
+    return rows.reshape(-1, height, width, channels)
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
     """Keeps the exporter's remarks about its own workings away from users."""
     names = ("torch.onnx", "onnxscript", "onnx_ir", "torch.fx", "torch.export")
     levels = {name: logging.getLogger(name).level for name in names}
