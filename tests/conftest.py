@@ -19,6 +19,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import avsbench_trees  # noqa: E402
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that compile come last: processes that are forked after them could not train."""
+    items.sort(key=lambda item: item.get_closest_marker("compiles") is not None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Keeps sums in one order, and tests from competing for cores."""

@@ -9,6 +9,8 @@ from tiny_models import random_clip, tiny_cfg, tiny_model
 from transavs.engine import Trainer
 from transavs.modeling.compiling import compile_parts
 
+pytestmark = pytest.mark.compiles
+
 MASKED = (
     "MODEL.TRANSAVS.MASKED_ATTENTION", "True",
     "MODEL.PIXEL_DECODER.NAME", "MSDeformAttnPixelDecoder",

@@ -31,6 +31,7 @@ def test_the_file_holds_all_parts(measured):
     assert data["settings"]["precision"] == "fp32" and data["machine"]["torch"]
 
 
+@pytest.mark.compiles
 def test_what_compiling_gives(tmp_path, monkeypatch, capsys):
     def without_a_compiler(*args, **settings):
         return measure_compiled(*args, **settings, backend="eager")

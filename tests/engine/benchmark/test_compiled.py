@@ -8,6 +8,8 @@ from tiny_models import tiny_cfg, tiny_model
 
 from transavs.engine.benchmark import Clock, format_benchmark, measure_compiled
 
+pytestmark = pytest.mark.compiles
+
 CLOCK = Clock.choose(torch.device("cpu"), threads=1)
 # Shallow: what is compiled are its operators, one by one.
 SHALLOW = (
