@@ -5,8 +5,6 @@ import math
 
 import pytest
 import torch
-import torch.distributed
-import torch.multiprocessing
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from scored_clips import (
     CLASS_ARGUMENTS,

@@ -30,7 +30,7 @@ def add_soak_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="train for so many iterations instead, with data, evaluation, checkpoints and logs, "
-        "and see whether memory, open files, threads or processes grow (Linux); exit code 1 if so",
+        "and see if memory, open files, threads and processes stay (Linux); exit code 1 if not",
     )
     parser.add_argument(
         "--soak-period",
