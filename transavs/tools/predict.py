@@ -6,6 +6,7 @@ import argparse
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ from transavs.utils.progress import progress_bar
 from transavs.utils.signal_counter import SignalCounter
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from transavs.engine.prediction import Settings, Summary
 
 logger = logging.getLogger(__name__)
@@ -154,11 +157,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     read_manifest(args.manifest)
     settings = _settings(args)
     began = time.monotonic()
-    with SignalCounter() as signals, progress_bar(None, "predicting", "item", 0) as bar:
+    with SignalCounter() as signals, ExitStack() as shown:
+        bars: list[tqdm] = []
 
+        # No bar before the work: an empty one would stand above the error that forbids it.
         def begin(left: int, finished: int) -> None:
             logger.info("%d items finished before, %d left", finished, left)
-            bar.reset(left)
+            bars.append(shown.enter_context(progress_bar(None, "predicting", "item", left)))
 
         summary = predict_manifest(
             args.manifest,
@@ -168,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             shard_items=args.shard_items,
             should_stop=lambda: signals.count > 0,
             begin=begin,
-            step=lambda outcome: bar.update(),
+            step=lambda outcome: bars[0].update(),
         )
     return _report(summary, args.output, time.monotonic() - began)
 
