@@ -42,6 +42,9 @@ def test_same_seed_writes_the_same_weights(datasets_env, tmp_path):
     assert first == second
     assert main(words(tmp_path / "three", "--seed", "1")[:-2] + ["--seed", "1"]) == 0
     assert (tmp_path / "three" / "audio.safetensors").read_bytes() != first
+    assert main(words(tmp_path / "four", "--learning-rate", "1e-4")) == 0
+    assert (tmp_path / "four" / "audio.safetensors").read_bytes() != first
+    assert json.loads((tmp_path / "four" / "audio.json").read_text())["learning_rate"] == 1e-4
 
 
 def test_mixtures_of_the_composed_recordings(datasets_env, tmp_path, capsys):
@@ -69,3 +72,17 @@ def test_data_that_does_not_serve_is_refused(datasets_env, tmp_path, capsys, tra
     error = capsys.readouterr().err
     assert "pretrain_audio: error: " in error and message in error
     assert not (tmp_path / "audio.safetensors").exists()
+
+
+@pytest.mark.parametrize(("option", "value", "message"), [
+    ("--mixtures", "-1", "--mixtures must be at least 0, got -1"),
+    ("--steps", "0", "--steps must be at least 1, got 0"),
+    ("--batch-size", "0", "--batch-size must be at least 1, got 0"),
+    ("--workers", "-1", "--workers must be at least 0, got -1"),
+    ("--learning-rate", "0", "--learning-rate must be a finite number above 0, got 0"),
+    ("--learning-rate", "nan", "--learning-rate must be a finite number above 0, got nan"),
+])  # fmt: skip
+def test_numbers_out_of_range(datasets_env, tmp_path, capsys, option, value, message):
+    assert main([*words(tmp_path), option, value]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("audio*"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=int, default=800, help="optimizer steps")
     parser.add_argument("--batch-size", type=int, default=64, help="examples a step")
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        default=2e-3,
+        help="the highest of the run; large encoders such as VGGish want a tenth (default: "
+        "%(default)s)",
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that read sounds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", required=True, help="where the .safetensors file goes")
@@ -58,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Writes the encoder's weights to ``--output`` and its scores beside them, as ``.json``."""
     args = build_parser().parse_args(argv)
     start_logging()
+    _check(args)
     # Weights and freezing are for the training of TransAVS; here the encoder starts fresh.
     overrides = ["MODEL.AUDIO.WEIGHTS", "", "MODEL.AUDIO.FREEZE", "False"]
     cfg = read_cfg(args.config_file, [*args.opts, *overrides])
@@ -82,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         validation,
         steps=args.steps,
         batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
         seed=args.seed,
     )
     output = Path(args.output)
@@ -90,10 +100,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     safetensors.torch.save_file(encoder.state_dict(), temporary)
     os.replace(temporary, output)
     note = {"classes": classes, "train": args.train, "mixtures": args.mixtures, "val": args.val}
-    note |= {"steps": args.steps, **scores}
+    note |= {"steps": args.steps, "learning_rate": args.learning_rate, **scores}
     output.with_suffix(".json").write_text(json.dumps(note, indent=1) + "\n")
     logger.info("F1 %.1f %% on %s; weights in %s", scores["f1"], ", ".join(args.val), output)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    for option, least in (("mixtures", 0), ("steps", 1), ("batch_size", 1), ("workers", 0)):
+        if getattr(args, option) < least:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} must be at least {least}, got {getattr(args, option)}")
+    if not 0 < args.learning_rate < math.inf:
+        raise ValueError(
+            f"--learning-rate must be a finite number above 0, got {args.learning_rate:g}"
+        )
 
 
 def _mixtures(count: int, classes: Sequence[str], seed: int) -> Mixtures:
