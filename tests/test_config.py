@@ -321,8 +321,8 @@ def test_a_file_that_is_no_mapping(tmp_path, text):
         setup_cfg(str(path))
 
 
-def test_missing_file_lists_the_shipped_ones():
-    with pytest.raises(FileNotFoundError, match="s4_R101.yaml"):
+def test_missing_file_names_the_nearest():
+    with pytest.raises(FileNotFoundError, match="near it: configs/s4_R101.yaml"):
         setup_cfg("s4_R1O1.yaml")
 
 
@@ -353,6 +353,14 @@ def test_missing_file_lists_the_shipped_ones():
     (["MODEL.TPAVI.STAGES", "()"], "MODEL.TPAVI.STAGES must be some of"),
     (["MODEL.TPAVI.CHANNELS", 1], "MODEL.TPAVI.CHANNELS must be at least 2, got 1"),
     (["MODEL.TPAVI.AVM_WEIGHT", -1.0], "MODEL.TPAVI.AVM_WEIGHT must be at least 0"),
+    (["SOLVER.MAX_ITER", 0], "SOLVER.MAX_ITER must be at least 1, got 0"),
+    (["SOLVER.CHECKPOINT_PERIOD", 0], "SOLVER.CHECKPOINT_PERIOD must be at least 1, got 0"),
+    (["SOLVER.BASE_LR", -0.1], "SOLVER.BASE_LR must be at least 0, got -0.1"),
+    (["SOLVER.BASE_LR", "1e999"], "SOLVER.BASE_LR must be at least 0, got inf"),
+    (["DATALOADER.NUM_WORKERS", -1], "DATALOADER.NUM_WORKERS must be at least 0, got -1"),
+    (["MODEL.TRANSAVS.AGREEMENT_WEIGHT", -1.0], "AGREEMENT_WEIGHT must be at least 0, got -1"),
+    (["MODEL.TRANSAVS.DICE_WEIGHT", -1.0], "DICE_WEIGHT must be at least 0, got -1"),
+    (["INPUT.COLOR_JITTER", 1.0], r"INPUT.COLOR_JITTER must lie in \[0, 1\), got 1.0"),
     (["SOLVER.AMP.PRECISION", "int8"], "SOLVER.AMP.PRECISION must be one of bf16, fp16"),
     (["MODEL.TPAVI.NORM", "LN"], "MODEL.TPAVI.NORM must be one of BN, SyncBN, naiveSyncBN"),
     (["MODEL.TRANSAVS.NUM_QUERIES", "many"], "Type mismatch"),

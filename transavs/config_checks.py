@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 
@@ -13,27 +16,73 @@ _COMPUTED_CONDITIONS = ("silence", "noise")
 # Keys of transavs.data.NEGATIVE_CONDITIONS.
 _NEGATIVES = ("silence", "noise", "offscreen")
 
+_CHOICES = {
+    "INPUT.FORMAT": ("RGB", "BGR"),
+    "INPUT.AUDIO_SOURCE": ("wav", "log_mel"),
+    "MODEL.TRANSAVS.TARGETS": ("union", "components", "objects", "classes"),
+    "MODEL.TRANSAVS.AUDIO_CONTEXT": ("clip", "window", "second"),
+    "MODEL.TRANSAVS.QUERY_POSITION": ("learned", "none"),
+    "MODEL.TRANSAVS.HEAD": ("plain", "mask2former"),
+    "MODEL.TRANSAVS.INFERENCE.RULE": ("argmax", "semantic_sum"),
+    "SOLVER.AMP.PRECISION": ("bf16", "fp16"),
+    "SOLVER.NONFINITE": ("stop", "skip"),
+    "MODEL.TPAVI.NORM": ("BN", "SyncBN", "naiveSyncBN"),
+}
+# The least value of numbers; none may be infinite.
+_LEAST = {
+    **dict.fromkeys(
+        (
+            "INPUT.CLIP_SECONDS",
+            "SOLVER.IMS_PER_BATCH",
+            "SOLVER.MAX_ITER",
+            "SOLVER.CHECKPOINT_PERIOD",
+            "TEST.IMS_PER_BATCH",
+            "TEST.F_THRESHOLD_BATCH",
+            "MODEL.TRANSAVS.NUM_CLASSES",
+            "MODEL.TRANSAVS.NUM_QUERIES",
+            "MODEL.TRANSAVS.HIDDEN_DIM",
+            "MODEL.TRANSAVS.NUM_HEADS",
+            "MODEL.TRANSAVS.DECODER_LAYERS",
+            "MODEL.TRANSAVS.THRESHOLD_PERIOD",
+        ),
+        1,
+    ),
+    **dict.fromkeys(
+        (
+            "DATALOADER.NUM_WORKERS",
+            "SOLVER.BASE_LR",
+            "SOLVER.BACKBONE_MULTIPLIER",
+            "SOLVER.WEIGHT_DECAY",
+            "TEST.EVAL_PERIOD",
+            "TEST.PICTURE_PERIOD",
+            "MODEL.TRANSAVS.CLASS_WEIGHT",
+            "MODEL.TRANSAVS.DICE_WEIGHT",
+            "MODEL.TRANSAVS.AQDL_WEIGHT",
+            "MODEL.TRANSAVS.AQML_WEIGHT",
+            "MODEL.TRANSAVS.MASK_BCE_WEIGHT",
+            "MODEL.TRANSAVS.AGREEMENT_WEIGHT",
+            "MODEL.TRANSAVS.NO_OBJECT_WEIGHT",
+            "MODEL.TRANSAVS.FOCAL_GAMMA",
+            "MODEL.TPAVI.AVM_WEIGHT",
+        ),
+        0,
+    ),
+    "MODEL.TPAVI.CHANNELS": 2,
+}
+
 
 def check_cfg(cfg: CfgNode) -> None:
     """Raises ValueError for values of our keys that no code path accepts."""
-    choices = {
-        "INPUT.FORMAT": ("RGB", "BGR"),
-        "INPUT.AUDIO_SOURCE": ("wav", "log_mel"),
-        "MODEL.TRANSAVS.TARGETS": ("union", "components", "objects", "classes"),
-        "MODEL.TRANSAVS.AUDIO_CONTEXT": ("clip", "window", "second"),
-        "MODEL.TRANSAVS.QUERY_POSITION": ("learned", "none"),
-        "MODEL.TRANSAVS.HEAD": ("plain", "mask2former"),
-        "MODEL.TRANSAVS.INFERENCE.RULE": ("argmax", "semantic_sum"),
-        "SOLVER.AMP.PRECISION": ("bf16", "fp16"),
-        "SOLVER.NONFINITE": ("stop", "skip"),
-        "MODEL.TPAVI.NORM": ("BN", "SyncBN", "naiveSyncBN"),
-    }
-    for key, allowed in choices.items():
-        value = cfg
-        for part in key.split("."):
-            value = value[part]
+    for key, allowed in _CHOICES.items():
+        value = _value(cfg, key)
         if value not in allowed:
             raise ValueError(f"{key} must be one of {', '.join(allowed)}, got {value!r}")
+    for key, least in _LEAST.items():
+        value = _value(cfg, key)
+        if not least <= value < math.inf:
+            raise ValueError(f"{key} must be at least {least}, got {value}")
+    if not 0 <= cfg.INPUT.COLOR_JITTER < 1:
+        raise ValueError(f"INPUT.COLOR_JITTER must lie in [0, 1), got {cfg.INPUT.COLOR_JITTER}")
     if cfg.INPUT.TRAIN_FRAMES < 0:
         raise ValueError(
             f"INPUT.TRAIN_FRAMES must be 0 (all) or more, got {cfg.INPUT.TRAIN_FRAMES}"
@@ -79,15 +128,11 @@ def check_cfg(cfg: CfgNode) -> None:
         )
     check_front_end(cfg, cfg.TEST.ROBUSTNESS)
     transavs = cfg.MODEL.TRANSAVS
-    at_least_one = {"INPUT.CLIP_SECONDS": cfg.INPUT.CLIP_SECONDS}
-    at_least_one["SOLVER.IMS_PER_BATCH"] = cfg.SOLVER.IMS_PER_BATCH
-    at_least_one["TEST.IMS_PER_BATCH"] = cfg.TEST.IMS_PER_BATCH
-    for name in ("NUM_CLASSES", "NUM_QUERIES", "HIDDEN_DIM", "NUM_HEADS", "DECODER_LAYERS"):
-        at_least_one[f"MODEL.TRANSAVS.{name}"] = transavs[name]
-    for key, number in at_least_one.items():
-        if number < 1:
-            raise ValueError(f"{key} must be at least 1, got {number}")
-    _check_tpavi(cfg.MODEL.TPAVI)
+    stages = ("res2", "res3", "res4", "res5")
+    if not cfg.MODEL.TPAVI.STAGES or not set(cfg.MODEL.TPAVI.STAGES) <= set(stages):
+        raise ValueError(
+            f"MODEL.TPAVI.STAGES must be some of {stages}, got {cfg.MODEL.TPAVI.STAGES}"
+        )
     if cfg.MODEL.BACKBONE.CACHE and not cfg.MODEL.BACKBONE.FREEZE:
         raise ValueError(
             "MODEL.BACKBONE.CACHE keeps features of a frozen backbone, but this one learns: set "
@@ -137,10 +182,5 @@ def check_front_end(cfg: CfgNode, conditions: Sequence[str]) -> None:
         )
 
 
-def _check_tpavi(node: CfgNode) -> None:
-    every = ("res2", "res3", "res4", "res5")
-    if not node.STAGES or not set(node.STAGES) <= set(every):
-        raise ValueError(f"MODEL.TPAVI.STAGES must be some of {every}, got {node.STAGES}")
-    for name, least in (("CHANNELS", 2), ("AVM_WEIGHT", 0)):
-        if node[name] < least:
-            raise ValueError(f"MODEL.TPAVI.{name} must be at least {least}, got {node[name]}")
+def _value(cfg: CfgNode, key: str) -> Any:
+    return functools.reduce(lambda node, part: node[part], key.split("."), cfg)
