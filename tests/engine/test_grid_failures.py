@@ -49,7 +49,7 @@ def test_changed_settings_are_an_error(place: Workplace) -> None:
     place.calls()
     place.write(GRID.replace("NUM_QUERIES: 50", "NUM_QUERIES: 60, MODEL.TRANSAVS.DROPOUT: 0.1"))
     message = (
-        "2 runs were started with other settings.*--force.*\n"
+        "2 runs cannot go on with the grid as it is now.*--force.*\n"
         "  big seed 0: MODEL.TRANSAVS.DROPOUT was the default, is 0.1; "
         "MODEL.TRANSAVS.NUM_QUERIES was 50, is 60\n  big seed 1: "
     )
@@ -69,14 +69,21 @@ def test_titles_are_no_settings(place: Workplace) -> None:
     assert len(place.run().skipped) == 4
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"settings": {}}'])
-def test_a_broken_note_is_told(place: Workplace, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "{}", '{"settings": {}}', {"seconds": "abc"}, {"stage": "over"}, {"settings": []}],
+)
+def test_a_broken_note_is_told(place: Workplace, content: str | dict[str, object]) -> None:
+    """And its training stays, whatever may be deleted."""
     place.run()
     note = place.output / "runs/base/seed_0/run.json"
+    if isinstance(content, dict):
+        content = json.dumps({**json.loads(note.read_text()), **content})
     note.write_text(content)
-    with pytest.raises(ValueError, match="base seed 0: .*run.json is broken"):
-        place.run()
-    assert len(place.run(force=True).finished) == 1
+    for force in (False, True):
+        with pytest.raises(ValueError, match=r"(?s)move them away.*0: .*run.json is broken"):
+            place.run(force=force)
+    assert (note.parent / "model_final.pth").is_file()
 
 
 def test_a_foreign_folder_is_told(place: Workplace) -> None:
@@ -84,8 +91,9 @@ def test_a_foreign_folder_is_told(place: Workplace) -> None:
     folder.mkdir(parents=True)
     assert place.folder("base", 0).state == State.NEW
     (folder / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="holds files but no run.json"):
-        place.run()
+    for force in (False, True):
+        with pytest.raises(ValueError, match=r"(?s)nothing says .*holds files but no run.json"):
+            place.run(force=force)
     assert (folder / "thesis.tex").exists()
 
 

@@ -133,7 +133,10 @@ def test_interrupted(arguments: list[str], fake: Path, monkeypatch: pytest.Monke
         (["--rows", "bigg"], "no row is called 'bigg'; near it: big"),
         (["--seeds", "x"], "--seeds: expected whole numbers such as 0,1, got 'x'"),
         (["--seeds", "9"], "no seed is called 9"),
-        (["--jobs", "0"], "jobs must be 1 or more"),
+        (["--jobs", "0"], "--jobs must be at least 1, got 0"),
+        (["--threads", "0"], "--threads must lie in 1 to"),
+        (["--output", __file__], "--output: .*test_ablation.py is a file, expected a folder"),
+        (["--set", "SOLVER.MAX_ITER", "-4"], "SOLVER.MAX_ITER must be at least 1, got -4"),
         (["--set", "SEED", "3"], "--set: SEED is set by the grid: use seeds"),
         (["--set", "MODEL.AUDIO.WEIGHTS", "no.pth"], "row 'base': no file no.pth .MODEL.AUDIO.WEI"),
         (["--set", "SOLVER.MAX_ITERS", "3"], "near it: SOLVER.MAX_ITER"),
@@ -148,7 +151,7 @@ def test_mistakes_are_told_before_any_work(
     told = capsys.readouterr().err
     assert code == 2 and re.search(message, told), told
     assert told.startswith("ablation: error: ") and "Traceback" not in told
-    assert not (fake / "calls").exists()
+    assert not (fake / "calls").exists() and not Path(arguments[-1]).exists()
 
 
 def test_conditions_that_cannot_be_had(arguments: list[str], fake: Path, capsys) -> None:

@@ -25,7 +25,7 @@ from transavs.engine.grid import (
 from transavs.tools.command_line import (
     INTERRUPTED,
     CommandParser,
-    check_output_folder,
+    check_folder_to_be,
     check_threads,
     command,
     split_names,
@@ -69,7 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="delete trainings that were started with other settings, and train them anew",
+        help="delete trainings that were started with other settings, and train them anew; files "
+        "that no training of a grid left are never deleted",
     )
     parser.add_argument(
         "--keep", action="store_true", help="keep all checkpoints, not only the evaluated one"
@@ -87,13 +88,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     start_logging()
     check_threads(args.threads)
+    if args.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
+    # Made when the first training starts: a mistake leaves no empty folder behind.
+    check_folder_to_be("--output", args.output)
     grid = read_grid(args.grid, dict(args.set))
     runs = grid.runs(split_names(args.rows), _numbers(args.seeds))
     output = Path(args.output)
     if args.list or args.pretend:
         _print_plan(grid, runs, output, commands=args.pretend)
         return 0
-    check_output_folder(args.output)
     if args.report_only:
         _report(grid, runs, output)
         return 0

@@ -48,6 +48,19 @@ class Record:
     started: float | None = None
     failure: str = ""
 
+    def check(self) -> None:
+        """Raises ValueError for what :meth:`RunFolder.save` would not have written."""
+        whole = (
+            isinstance(self.settings, dict)
+            and isinstance(self.command, list)
+            and self.stage in ("training", "evaluation", "finished")
+            and isinstance(self.seconds, int | float)
+            and isinstance(self.started, int | float | None)
+            and isinstance(self.failure, str)
+        )
+        if not whole:
+            raise ValueError("no record of a training")
+
 
 @dataclass
 class RunFolder:
@@ -79,12 +92,19 @@ class RunFolder:
         self.record, self._unusable = None, ""
         try:
             data = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-            self.record = Record(**{entry.name: data[entry.name] for entry in fields(Record)})
+            record = Record(**{entry.name: data[entry.name] for entry in fields(Record)})
+            record.check()
+            self.record = record
         except FileNotFoundError:
             if self.path.is_dir() and any(self.path.iterdir()):
                 self._unusable = f"{self.path} holds files but no run.json"
         except (ValueError, KeyError, TypeError):
             self._unusable = f"{self.path / 'run.json'} is broken"
+
+    @property
+    def unknown(self) -> bool:
+        """There are files, and no note that a training of a grid is among them."""
+        return bool(self._unusable)
 
     @property
     def same_settings(self) -> bool:
@@ -200,9 +220,7 @@ def last_lines(path: str | os.PathLike[str]) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
-def _difference(before: Any, now: dict[str, Any]) -> str:
-    if not isinstance(before, dict):
-        return "run.json holds no settings"
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     words = [
         f"{key} was {_shown(before, key)}, is {_shown(now, key)}"
         for key in sorted({*before, *now})

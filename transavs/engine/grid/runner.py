@@ -97,7 +97,8 @@ class GridRunner:
             force: start those anew whose settings have changed, in place of an error.
 
         Raises:
-            ValueError: changed settings, or another call is at work in the folder.
+            ValueError: changed settings, files of somebody else in the place of a training, or
+                another call is at work in the folder.
         """
         self._signals, self._signals_passed_on = SignalCounter(), 0
         with FolderLock(self._output) as lock, self._signals:
@@ -221,15 +222,25 @@ class GridRunner:
 
 
 def _reset_changed(folders: Sequence[RunFolder], force: bool) -> None:
+    unknown = [folder for folder in folders if folder.unknown]
+    if unknown:
+        # Whatever they are, they are not ours to delete.
+        raise ValueError(
+            "files stand where trainings would go, and nothing says that a training of a grid left "
+            f"them; move them away, or choose another --output:{_problems(unknown)}"
+        )
     changed = [folder for folder in folders if folder.state == State.CHANGED]
     if changed and not force:
-        lines = "".join(f"\n  {folder.run}: {folder.problem}" for folder in changed)
         raise ValueError(
-            f"{len(changed)} runs were started with other settings than the grid has now; --force "
-            f"deletes them and trains anew, another --output leaves them as they are:{lines}"
+            f"{len(changed)} runs cannot go on with the grid as it is now; --force deletes them "
+            f"and trains anew, another --output leaves them as they are:{_problems(changed)}"
         )
     for folder in changed:
         folder.reset()
+
+
+def _problems(folders: Sequence[RunFolder]) -> str:
+    return "".join(f"\n  {folder.run}: {folder.problem}" for folder in folders)
 
 
 def _failure(folder: RunFolder, stage: str, code: int) -> str:
