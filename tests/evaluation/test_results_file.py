@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from transavs.evaluation import format_table, read_results, write_results
+from transavs.evaluation import format_table, merge_results, read_results, write_results
 from transavs.evaluation.results_file import dataset_names, reference_models
 
 SUMMARY = {"G_mIoU": 84.04, "G_F": float("nan"), "FPR": 0.0123, "J_pos": 75.6, "J_neg": 3.2}
@@ -53,10 +53,38 @@ def test_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("{", "is no JSON"), ("[1]", "no results"), ('{"a": 1}', "no results")]
+    ("content", "message"),
+    [
+        ("{", "is no JSON"),
+        ("[1]", "no results"),
+        ('{"a": 1}', "no results"),
+        ('{"a": {"original": 3}}', "under 'a'"),
+        ('{"a": {"original": {"M_J": "3"}}}', "under 'a'"),
+        ('{"references": {"a": {"other": [1]}}}', "under 'references'"),
+        ('{"robustness": {"a": {"G_F": []}}}', "under 'robustness'"),
+        ('{"by_class": {"a": {"dog": {"J": "x"}}}}', "under 'by_class'"),
+    ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "r.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         read_results(path)
+
+
+def test_merging_takes_all_that_a_data_set_has() -> None:
+    kept = {
+        "a": {"original": {"M_J": 1.0}},
+        "b": {"original": {"M_J": 2.0}},
+        "references": {"a": {"nothing": 3.0}, "b": {"nothing": 4.0}},
+        "by_class": {"a": {"dog": {"J": 5.0}}},
+    }
+    own = {"a": {"silence": {"M_J": 6.0}}, "robustness": {"a": {"G_F": 7.0}}}
+    assert merge_results(kept, own) == {
+        "a": {"silence": {"M_J": 6.0}},
+        "b": {"original": {"M_J": 2.0}},
+        "references": {"b": {"nothing": 4.0}},
+        "robustness": {"a": {"G_F": 7.0}},
+    }
+    assert kept["references"] == {"a": {"nothing": 3.0}, "b": {"nothing": 4.0}}
+    assert merge_results({}, own) == own

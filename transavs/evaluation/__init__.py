@@ -12,7 +12,12 @@ from transavs.evaluation.class_counts import (
 from transavs.evaluation.clip_scores import ClipScores, score_clip
 from transavs.evaluation.metrics import f_curve, f_thresholds, frame_jaccard
 from transavs.evaluation.references import reference_scores
-from transavs.evaluation.results_file import format_table, read_results, write_results
+from transavs.evaluation.results_file import (
+    format_table,
+    merge_results,
+    read_results,
+    write_results,
+)
 from transavs.evaluation.robustness import combined_score, summarize_robustness
 from transavs.evaluation.summary import class_scores, dataset_scores, summarize
 
@@ -31,6 +36,7 @@ __all__ = [
     "mean_over_dataset",
     "mean_over_frames",
     "pool",
+    "merge_results",
     "read_results",
     "reference_scores",
     "score_clip",

@@ -28,6 +28,9 @@ _SIMPLE_REFERENCES = (("mark every object", "every_object"), ("mark nothing", "n
 _HEADERS = ("data set", "sound", "M_J", "M_J non-empty", "M_F", "false pixels %", "false frames %")
 # Further columns, of those scores that any row has: pixels counted over the data set, and classes.
 _FURTHER_COLUMNS = ("dataset_mIoU", "dataset_F", "class_mIoU", "class_F")
+# What is shown of scores, of those by class, and of summaries.
+_SHOWN = ("M_J", "M_J_nonempty", "M_F", "FPR", "frames_with_false_pixels", *_FURTHER_COLUMNS)
+_NUMBERS = (*_SHOWN, "J", "G_mIoU", "G_F", "J_pos", "J_neg")
 
 
 def read_results(path: str | os.PathLike[str]) -> Results:
@@ -41,9 +44,50 @@ def read_results(path: str | os.PathLike[str]) -> Results:
             results = json.load(file)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is no JSON ({error}); delete it or choose another") from error
-    if not isinstance(results, dict) or not all(isinstance(v, dict) for v in results.values()):
+    if not isinstance(results, dict):
         raise ValueError(f"{path} holds no results of an evaluation; choose another file")
+    for name, part in results.items():
+        if not isinstance(part, dict) or not all(_fits(name, value) for value in part.values()):
+            raise ValueError(
+                f"{path} holds no results of an evaluation (under {name!r}); choose another file"
+            )
     return results
+
+
+def merge_results(kept: Results, own: Results) -> Results:
+    """Returns ``kept`` with the data sets of ``own`` in the place of those of the same names.
+
+    All that the file says of a data set goes with it, references and summaries too.
+    """
+    names = dataset_names(own)
+    merged = {name: dict(part) for name, part in kept.items() if name not in names}
+    for part in _OTHER_PARTS:
+        entries = {n: value for n, value in kept.get(part, {}).items() if n not in names}
+        entries |= own.get(part, {})
+        merged.pop(part, None)
+        if entries:
+            merged[part] = entries
+    return merged | {name: own[name] for name in names}
+
+
+def _fits(part: str, value: Any) -> bool:
+    """Whether this may stand under a name in a part of the file."""
+    if part == BY_CLASS:
+        return isinstance(value, dict) and all(_are_scores(scores) for scores in value.values())
+    if part == REFERENCES:
+        return isinstance(value, dict) and all(
+            _is_number(entry) or _are_scores(entry) for entry in value.values()
+        )
+    return _are_scores(value)
+
+
+def _are_scores(value: Any) -> bool:
+    """Whether the table finds numbers where it looks for them."""
+    return isinstance(value, dict) and all(_is_number(value.get(key)) for key in _NUMBERS)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, int | float)
 
 
 def write_results(path: str | os.PathLike[str], results: Results) -> None:

@@ -14,17 +14,24 @@ from transavs.config_checks import check_front_end
 from transavs.data import CONDITIONS, load_records
 from transavs.data.avsbench import Record
 from transavs.engine.robustness import ORIGINAL, add_summary, check_conditions, evaluate_conditions
-from transavs.engine.trained_model import load_trained_model
-from transavs.evaluation import format_table, read_results, reference_scores, write_results
+from transavs.engine.trained_model import check_device, load_trained_model
+from transavs.evaluation import (
+    format_table,
+    merge_results,
+    read_results,
+    reference_scores,
+    write_results,
+)
 from transavs.evaluation.results_file import BY_CLASS, REFERENCES, Results
 from transavs.tools.command_line import (
     CommandParser,
-    check_output_folder,
+    check_output_files,
     command,
     read_cfg,
     split_names,
     start_logging,
 )
+from transavs.utils.package_files import find_weights
 
 logger = logging.getLogger(__name__)
 
@@ -89,31 +96,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_words("--conditions", asked, CONDITIONS)
     if not names:
         raise ValueError("the configuration has no DATASETS.TEST: name data sets with --datasets")
-    check_output_folder(os.path.dirname(os.path.abspath(args.output)))
+    if args.seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {args.seed}")
     # Before the long work: whatever is wrong with files is told at once.
+    inputs = {"--config-file": args.config_file, "--weights": args.weights}
+    for name, *files in args.reference:
+        inputs |= {f"--reference {name}": file for file in files}
+    check_output_files({"--output": args.output}, inputs)
     check_front_end(cfg, asked or list(CONDITIONS))
-    results = read_results(args.output) if args.merge and os.path.exists(args.output) else {}
+    check_device(cfg)
+    others = _read_references(args.reference, args.opts)
+    for _, weights in [(cfg, args.weights or cfg.MODEL.WEIGHTS), *others.values()]:
+        if weights:
+            find_weights(weights)
+    _kept(args)
     records = {name: load_records(name) for name in names}
     conditions = {
         name: _conditions_of(cfg, name, records[name], asked, args.seed) for name in names
     }
-    models = _load_references(args.reference, args.opts)
+    models = {
+        other: (own_cfg, load_trained_model(own_cfg, weights))
+        for other, (own_cfg, weights) in others.items()
+    }
     model = load_trained_model(cfg, args.weights)
 
+    own: Results = {}
     for name in names:
-        results[name] = evaluate_conditions(cfg, model, records[name], conditions[name], args.seed)
-        add_summary(results, name)
-        _move_classes(results, name)
+        own[name] = evaluate_conditions(cfg, model, records[name], conditions[name], args.seed)
+        add_summary(own, name)
+        _move_classes(own, name)
         references = find_references(records[name]) | _evaluate_references(models, records[name])
         if references:
-            results.setdefault(REFERENCES, {})[name] = references
-        elif REFERENCES in results:
-            results[REFERENCES].pop(name, None)
-        # After each data set: an interrupted run keeps what is done.
+            own.setdefault(REFERENCES, {})[name] = references
+        # After each data set: an interrupted run keeps what is done. The file is read anew, for
+        # another run may have merged its own in the meantime.
+        results = merge_results(_kept(args), own)
         write_results(args.output, results)
     print(format_table(results))
     logger.info("Results in %s", args.output)
     return 0
+
+
+def _kept(args: argparse.Namespace) -> Results:
+    """What ``--merge`` keeps of the file."""
+    return read_results(args.output) if args.merge and os.path.exists(args.output) else {}
 
 
 def _move_classes(results: Results, name: str) -> None:
@@ -121,8 +147,6 @@ def _move_classes(results: Results, name: str) -> None:
     by_class = results[name].get(ORIGINAL, {}).pop("J_by_class", None)
     if by_class:
         results.setdefault(BY_CLASS, {})[name] = by_class
-    elif BY_CLASS in results:
-        results[BY_CLASS].pop(name, None)
 
 
 def _conditions_of(
@@ -155,17 +179,16 @@ def find_references(records: Sequence[Record]) -> dict[str, float]:
     return reference_scores(records)
 
 
-def _load_references(
+def _read_references(
     arguments: Sequence[tuple[str, str, str]], opts: Sequence[str]
-) -> dict[str, Model]:
-    """Returns configuration and model of each ``--reference NAME CONFIG WEIGHTS``."""
-    models: dict[str, Model] = {}
+) -> dict[str, tuple[CfgNode, str]]:
+    """Returns configuration and checkpoint of each ``--reference NAME CONFIG WEIGHTS``."""
+    found: dict[str, tuple[CfgNode, str]] = {}
     for name, config_file, weights in arguments:
-        if not name or name in _TAKEN_NAMES or name in models:
+        if not name or name in _TAKEN_NAMES or name in found:
             raise ValueError(f"--reference: expected a name of its own for each, got {name!r}")
-        cfg = read_cfg(config_file, opts)
-        models[name] = (cfg, load_trained_model(cfg, weights))
-    return models
+        found[name] = (read_cfg(config_file, opts), weights)
+    return found
 
 
 def _evaluate_references(models: Mapping[str, Model], records: Sequence[Record]) -> Results:
