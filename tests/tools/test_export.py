@@ -178,6 +178,10 @@ def test_a_graph_that_fails_when_it_runs(tmp_path, monkeypatch, capsys, exported
             ["--output", "new/a.onnx", "--config-file", "s4_R50.yaml", "--weights", "none.pth"],
             "no checkpoint none.pth",
         ),
+        (
+            ["--output", "a.onnx", "--sound", "examples", "--evaluate", "demo_ms4_test"],
+            "no data set is called 'demo_ms4_test'",
+        ),
         (["--output", "a.onnx", "--int8-sounds", "x"], "--int8-sounds needs --int8-audio"),
         (
             ["--output", "a.onnx", "--int8-audio", "--int8-sounds", "x"],
@@ -190,3 +194,12 @@ def test_mistakes(words, message, capsys, tmp_path, monkeypatch):
     assert main(words) == USER_ERROR
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_json_of_something_else_stays(tmp_path, capsys):
+    """Such as the scores of a shipped model, which lie beside its weights."""
+    scores = tmp_path / "demo_ms3.json"
+    scores.write_text("{}")
+    assert main(["--output", str(tmp_path / "demo_ms3.onnx")]) == USER_ERROR
+    assert "demo_ms3.json, which no export wrote" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["demo_ms3.json"]

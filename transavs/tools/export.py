@@ -13,6 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
+from transavs.data import load_records
 from transavs.engine.export import (
     SOUNDS,
     ClipGraph,
@@ -179,6 +180,15 @@ def _check(args: argparse.Namespace) -> None:
         {"--output": args.output, "the facts of --output": _facts_path(args.output)},
         {"--weights": args.weights, "--config-file": args.config_file},
     )
+    facts = _facts_path(args.output)
+    if os.path.exists(facts) and not os.path.exists(args.output):
+        raise ValueError(
+            f"--output would overwrite {facts}, which no export wrote, as there is no "
+            f"{args.output}: name another file"
+        )
+    if args.evaluate:
+        # Now, not after the export: the name, and whether its files are there.
+        load_records(args.evaluate)
 
 
 def _facts_path(output: str) -> str:
