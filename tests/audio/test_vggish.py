@@ -89,3 +89,13 @@ def test_a_batch_equals_its_examples_alone_and_may_be_empty(encoder):
 def test_other_shapes_are_refused(encoder, shape):
     with pytest.raises(ValueError, match=r"must have shape \[S, 1, 96, 64\]"):
         encoder(torch.zeros(shape))
+
+
+def test_a_pretraining_starts_from_weights_that_keep_the_scale():
+    encoder = VGGish()
+    examples = torch.randn(8, 1, 96, 64)
+    assert encoder(examples).std() < 0.05
+    encoder.start_pretraining()
+    embeddings = encoder(examples)
+    assert 0.3 < embeddings.std() < 10
+    assert all(not layer.bias.any() for layer in encoder.modules() if hasattr(layer, "bias"))

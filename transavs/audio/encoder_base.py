@@ -45,6 +45,9 @@ class AudioEncoder(nn.Module, ABC):
     def embed(self, examples: Tensor) -> Tensor:
         """Maps float ``[S, *front_end.example_shape]`` to float ``[S, embedding_dim]``."""
 
+    def start_pretraining(self) -> None:
+        """Makes weights that a pretraining can start from, where those of construction do not."""
+
     def rename_weights(
         self, tensors: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, str]]:

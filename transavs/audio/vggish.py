@@ -47,6 +47,13 @@ class VGGish(AudioEncoder):
             nn.ReLU(inplace=True),
         )
 
+    def start_pretraining(self) -> None:
+        """He's weights: PyTorch's own shrink what comes in to a thousandth in nine layers."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+
     def embed(self, examples: Tensor) -> Tensor:
         features = self.features(examples)  # [S, 512, 6, 4]
         # The released weights stem from TensorFlow, which flattens channels last.

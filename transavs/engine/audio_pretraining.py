@@ -184,6 +184,7 @@ def pretrain_encoder(
         in percent, threshold 0.5) on the validation examples, and ``seconds``.
     """
     torch.manual_seed(seed)
+    encoder.start_pretraining()
     head = nn.Sequential(
         nn.ReLU(),
         nn.Linear(encoder.embedding_dim, train.labels.shape[1]),
