@@ -41,9 +41,15 @@ def test_then_the_checkout(two_folders, name):
     assert find_config(name) == str(two_folders[1] / "demo" / "b.yaml")
 
 
-@pytest.mark.parametrize("name", ["c.yaml", "configs", "", "/nowhere/a.yaml"])
+@pytest.mark.parametrize("name", ["mine", "configs", ""])
 def test_the_error_lists_what_there_is(two_folders, name):
     with pytest.raises(FileNotFoundError, match=r"among those of the package: a\.yaml"):
+        find_config(name)
+
+
+@pytest.mark.parametrize("name", ["c.yaml", "configs/b.yaml"])
+def test_the_error_names_the_nearest(two_folders, name):
+    with pytest.raises(FileNotFoundError, match=r"of the package; near it: configs/a\.yaml$"):
         find_config(name)
 
 

@@ -13,6 +13,7 @@ from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.utils import comm
 
 from transavs.engine.checkpoint_files import (
+    NOTE,
     has_checkpoints,
     newest_whole_checkpoint,
     save_atomically,
@@ -152,10 +153,16 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
         except pickle.UnpicklingError as error:
             raise ValueError(f"{f}: not a checkpoint of tensors: {refusal(error)}") from None
         except Exception as error:
+            note = os.path.join(os.path.dirname(f), NOTE)
+            way_out = (
+                "If training was interrupted while it was written, resume from an older one: put "
+                f"its name into {note}"
+                if os.path.isfile(note)
+                else "Name a file that a training wrote, or load it anew"
+            )
             raise ValueError(
-                f"{f}: not a checkpoint of tensors and plain values ({error}). If training was "
-                "interrupted while it was written, resume from an older one: put its name into "
-                f"{os.path.join(os.path.dirname(f), 'last_checkpoint')}"
+                f"{f}: not a checkpoint of tensors and plain values "
+                f"({type(error).__name__}: {error}). {way_out}"
             ) from error
         if not isinstance(data, dict) or not isinstance(data.get("model", {}), dict):
             raise ValueError(f"{f}: expected a dictionary of tensors, got {type(data).__name__}")

@@ -24,7 +24,7 @@ from transavs.engine.audio_pretraining import (
 )
 from transavs.tools.command_line import (
     CommandParser,
-    check_output_folder,
+    check_output_files,
     command,
     read_cfg,
     start_logging,
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Weights and freezing are for the training of TransAVS; here the encoder starts fresh.
     overrides = ["MODEL.AUDIO.WEIGHTS", "", "MODEL.AUDIO.FREEZE", "False"]
     cfg = read_cfg(args.config_file, [*args.opts, *overrides])
-    check_output_folder(os.path.dirname(os.path.abspath(args.output)))
+    check_output_files({"--output": args.output}, {"--config-file": args.config_file})
     classes = _common_classes([*args.train, *args.val])
     mixtures = _mixtures(args.mixtures, classes, args.seed) if args.mixtures else None
     torch.manual_seed(args.seed)

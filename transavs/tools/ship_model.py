@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode
@@ -16,7 +15,7 @@ from transavs.engine.trained_model import load_trained_model
 from transavs.evaluation import read_results
 from transavs.tools.command_line import (
     CommandParser,
-    check_output_folder,
+    check_output_files,
     command,
     read_cfg,
     start_logging,
@@ -64,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"--output must end in .safetensors, got {args.output}")
     cfg = read_cfg(args.config_file, args.opts)
     _check_backbone(cfg)
-    check_output_folder(os.path.dirname(os.path.abspath(args.output)))
+    inputs = {"--config-file": args.config_file, "--weights": args.weights}
+    check_output_files({"--output": args.output}, inputs | {"--metrics": args.metrics})
     metrics = read_results(args.metrics) if args.metrics else {}
     model = load_trained_model(cfg, args.weights)
     if fingerprint(model.get_submodule("backbone")) != fingerprint(build_backbone(cfg)):

@@ -23,8 +23,8 @@ from transavs.engine.robustness import check_conditions
 from transavs.engine.trained_model import check_device
 from transavs.tools.command_line import (
     add_debug_option,
+    check_folder_to_be,
     check_names,
-    check_output_folder,
     command,
     read_cfg,
     user_message,
@@ -109,7 +109,7 @@ def check_before_work(cfg: CfgNode, args: argparse.Namespace, job: Job) -> None:
             f"SOLVER.IMS_PER_BATCH ({cfg.SOLVER.IMS_PER_BATCH}) must be a multiple of the "
             f"{job.world_size} processes: it counts the clips of all of them"
         )
-    check_output_folder(cfg.OUTPUT_DIR)
+    check_folder_to_be("OUTPUT_DIR", cfg.OUTPUT_DIR)
     names = list(cfg.DATASETS.TEST)
     if not args.eval_only:
         names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def find_config(path: str | os.PathLike[str]) -> str:
             without the leading ``configs/``: ``"s4_R101.yaml"``, ``"configs/demo/demo_s4.yaml"``.
 
     Raises:
-        FileNotFoundError: neither; the message lists the shipped configs.
+        FileNotFoundError: neither; the message names the nearest of the shipped configs, or all.
     """
     return _find(path, "config file", shipped_configs())
 
@@ -35,7 +36,7 @@ def find_grid(path: str | os.PathLike[str]) -> str:
     """Returns the path of an existing grid file (a list of trainings), as :func:`find_config`.
 
     Raises:
-        FileNotFoundError: no such file; the message lists the shipped grids.
+        FileNotFoundError: no such file; the message names the nearest of the shipped grids, or all.
     """
     return _find(path, "grid file", shipped_grids())
 
@@ -83,10 +84,12 @@ def _find(path: str | os.PathLike[str], what: str, shipped_names: list[str]) -> 
             shipped = folder.joinpath(*parts)
             if parts and shipped.is_file():
                 return str(shipped)
+    near = difflib.get_close_matches(str(given).removeprefix("configs/"), shipped_names, n=3)
     names = ", ".join(shipped_names) or "none found, the installation is broken"
     raise FileNotFoundError(
         f"no {what} {os.fspath(path)!r}, neither from the folder {os.getcwd()} nor among "
-        f"those of the package: {names}"
+        "those of the package"
+        + (f"; near it: {', '.join(f'configs/{name}' for name in near)}" if near else f": {names}")
     )
 
 
