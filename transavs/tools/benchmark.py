@@ -31,7 +31,7 @@ from transavs.engine.benchmark import (
 )
 from transavs.engine.trained_model import check_device, load_trained_model
 from transavs.modeling.compiling import compile_parts
-from transavs.tools.benchmark_checks import check, read_numbers
+from transavs.tools.benchmark_checks import check, check_alone, read_numbers
 from transavs.tools.benchmark_soak import add_soak_options, run_soak, write_curves
 from transavs.tools.command_line import (
     CommandParser,
@@ -116,7 +116,10 @@ def build_parser() -> argparse.ArgumentParser:
         )
     add_soak_options(parser)
     parser.add_argument(
-        "--compare", nargs=2, metavar="FILE", help="compare two files of --output instead"
+        "--compare",
+        nargs=2,
+        metavar="FILE",
+        help="print two files of --output side by side instead; takes no other option",
     )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration overrides")
     return parser
@@ -125,9 +128,11 @@ def build_parser() -> argparse.ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures or compares; returns the exit code."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
     start_logging()
     if args.compare:
+        check_alone(args, parser)
         print(format_comparison(*(read_benchmark(path) for path in args.compare)))
         return 0
     check(args)
