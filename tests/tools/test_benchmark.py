@@ -89,6 +89,8 @@ def test_scaling_draws_curves(tmp_path, capsys):
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "--config-file is needed"),
     ([*SMALL, "--parts", "speed"], "--parts: expected some of size, inference"),
+    ([*SMALL, "--parts", ","], "--parts: expected some of size, inference, training, loader, "
+     "compiled, got ','"),
     ([*SMALL, "--batches", "1,many"], "--batches: expected whole numbers"),
     ([*SMALL, "--batches", ""], "need at least one number"),
     ([*SMALL, "--threads", "0"], "--threads must lie in 1 to 1024, got 0"),
@@ -97,6 +99,9 @@ def test_scaling_draws_curves(tmp_path, capsys):
     ([*SMALL, "--weights", "x.pth", "--scaling"], "--weights would not fit"),
     ([*SMALL, "--device", "abacus"], "--device must be 'cpu' or 'cuda'"),
     (["--compare", "a.json", "b.json"], "a.json"),
+    (["--compare", "a", "b", "--config-file", "c.yaml", "--output", "d", "--scale-size", "1", "K"],
+     "leave out --config-file, --output, --scale-size, K, and put > FILE"),
+    (["--compare", ".", "b.json"], ". is a folder, expected a .json file"),
 ])  # fmt: skip
 def test_mistakes_are_told(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -113,6 +118,33 @@ def test_a_gpu_that_is_not_there_is_told_before_any_work(capsys, monkeypatch):
         assert message.strip().splitlines()[-1] == (
             "benchmark: error: --device cuda: no GPU is usable here; take --device cpu"
         )
+
+
+def test_an_output_that_cannot_be_is_told_before_any_work(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(benchmark, "build_model", lambda cfg: pytest.fail("built a model"))
+    (tmp_path / "there" / "a.png").mkdir(parents=True)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "c.yaml").write_text("VERSION: 2\n")
+    for output, options, message in (
+        ("there", [], "--output names a folder, there: name a file in it"),
+        ("new/", [], "--output names a folder, new/: name a file in it"),
+        ("there/a.json", ["--scaling"], "the curves of --output names a folder, there/a.png"),
+        ("there/b.png", ["--scaling"], "the curves of --output would overwrite --output"),
+        ("there/a.json", ["--soak", "40"], "the curves of --output names a folder, there/a.png"),
+        ("file/a.json", [], "file is a file, expected a folder"),
+        ("c.yaml", ["--config-file", "c.yaml"], "--output would overwrite --config-file c.yaml"),
+    ):
+        assert main([*SMALL, "--output", output, *options]) == 2
+        (error,) = capsys.readouterr().err.splitlines()
+        assert message in error
+
+
+def test_a_mistake_leaves_no_folder_behind(capsys, tmp_path):
+    words = ["--config-file", "nope.yaml", "--output", str(tmp_path / "deep" / "er" / "y.json")]
+    assert main(words) == 2
+    assert "no config file 'nope.yaml'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_foreign_file_is_refused(tmp_path, capsys):

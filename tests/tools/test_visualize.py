@@ -11,7 +11,7 @@ from PIL import Image
 
 from transavs.data import CONDITIONS
 from transavs.tools import visualize
-from transavs.tools.visualize import choose_records, main
+from transavs.tools.visualize import choose_records, main, save_picture
 from transavs.visualization import PREDICTION_COLOR, TRUTH_COLOR
 
 SMALL = ("--cell-width", "40")
@@ -119,6 +119,36 @@ def test_interrupt_is_no_traceback(arguments: list[str], monkeypatch: pytest.Mon
 
     monkeypatch.setattr("transavs.tools.visualize.draw_clip", interrupt)
     assert main([*arguments, "--ground-truth-only"]) == 130
+
+
+def test_a_picture_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_text("former")
+    picture = np.zeros((4, 4, 3), np.uint8)
+    for error, told in (
+        (OSError(28, "No space left on device"), OSError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ):
+
+        def half(_: object, target: Path, raised: BaseException = error, **__: object) -> None:
+            Path(target).write_bytes(b"half")
+            raise raised
+
+        with monkeypatch.context() as patched, pytest.raises(told) as caught:
+            patched.setattr(Image.Image, "save", half)
+            save_picture(path, picture)
+        if told is OSError:
+            assert f"cannot write {path} (No space left on device)" in str(caught.value)
+        assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
+            ("a.png", "former")
+        ]
+    save_picture(path, picture)
+    assert (np.array(Image.open(path)) == picture).all() and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError, match="it is a folder"):
+        save_picture(tmp_path, picture)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_chosen_clips_are_spread() -> None:

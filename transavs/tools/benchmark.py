@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,13 +29,12 @@ from transavs.engine.benchmark import (
     sweep_points,
     write_benchmark,
 )
-from transavs.engine.trained_model import check_device, check_device_name, load_trained_model
+from transavs.engine.trained_model import check_device, load_trained_model
 from transavs.modeling.compiling import compile_parts
-from transavs.tools.benchmark_soak import add_soak_options, check_soak, run_soak, write_curves
+from transavs.tools.benchmark_checks import check, check_alone, read_numbers
+from transavs.tools.benchmark_soak import add_soak_options, run_soak, write_curves
 from transavs.tools.command_line import (
     CommandParser,
-    check_output_folder,
-    check_threads,
     command,
     read_cfg,
     split_names,
@@ -45,7 +43,6 @@ from transavs.tools.command_line import (
 from transavs.utils.progress import progress_bar
 from transavs.visualization import draw_scaling
 
-PARTS = ("size", "inference", "training", "loader", "compiled")
 _SEED = 0
 
 
@@ -119,7 +116,10 @@ def build_parser() -> argparse.ArgumentParser:
         )
     add_soak_options(parser)
     parser.add_argument(
-        "--compare", nargs=2, metavar="FILE", help="compare two files of --output instead"
+        "--compare",
+        nargs=2,
+        metavar="FILE",
+        help="print two files of --output side by side instead; takes no other option",
     )
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration overrides")
     return parser
@@ -128,12 +128,14 @@ def build_parser() -> argparse.ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures or compares; returns the exit code."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
     start_logging()
     if args.compare:
+        check_alone(args, parser)
         print(format_comparison(*(read_benchmark(path) for path in args.compare)))
         return 0
-    _check(args)
+    check(args)
     torch.set_num_threads(args.threads)
     result: dict[str, Any] = {"settings": _settings(args), "machine": describe_machine(args.device)}
     if args.soak:
@@ -150,50 +152,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         title = f"{args.config_file}, {args.precision}, {result['machine']['processor']}"
         write_curves(args.output, draw_scaling(result["scaling"], title))
     return 0
-
-
-def _check(args: argparse.Namespace) -> None:
-    """Raises ValueError or OSError for arguments that cannot be measured with."""
-    if not args.config_file:
-        raise ValueError("--config-file is needed, such as configs/s4_R50.yaml, or --compare")
-    unknown = [part for part in split_names(args.parts) if part not in PARTS]
-    if unknown:
-        raise ValueError(f"--parts: expected some of {', '.join(PARTS)}, got {', '.join(unknown)}")
-    whole = ("repeats", "size", "queries", "frames", "train_batch")
-    for name in (*whole, "soak", "soak_period"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    check_threads(args.threads)
-    check_device_name(args.device, "--device")
-    if args.compile and "compiled" in split_names(args.parts):
-        raise ValueError("--parts compiled measures the model as it is, too: leave --compile out")
-    if args.claiming < 0:
-        raise ValueError(f"--claiming must be at least 0, got {args.claiming}")
-    if args.precision == "fp16" and args.device == "cpu":
-        raise ValueError("--precision fp16 is for GPUs; on the CPU take bf16")
-    check_soak(args)
-    if args.weights and (args.queries or args.scaling):
-        raise ValueError("--queries and --scaling change the model, which --weights would not fit")
-    numbers = ["batches", "masks", *(f"scale_{name}" for name in SWEEPS)]
-    for name in numbers:
-        _numbers(args, name)
-    if not _numbers(args, "batches") or not _numbers(args, "masks"):
-        raise ValueError("--batches and --masks need at least one number each")
-    if args.output:
-        check_output_folder(os.path.dirname(os.path.abspath(args.output)))
-
-
-def _numbers(args: argparse.Namespace, name: str) -> list[int]:
-    text = getattr(args, name)
-    try:
-        numbers = [int(word) for word in split_names(text)]
-    except ValueError:
-        numbers = [0]
-    if any(number < 1 for number in numbers):
-        option = name.replace("_", "-")
-        raise ValueError(f"--{option}: expected whole numbers from 1 on such as 1,4, got {text!r}")
-    return numbers
 
 
 def _read(args: argparse.Namespace, point: Point | None = None) -> CfgNode:
@@ -238,10 +196,10 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
                 cfg,
                 model,
                 work,
-                batch=_numbers(args, "batches")[0],
+                batch=read_numbers(args, "batches")[0],
                 frames=frames,
                 size=size,
-                masks=_numbers(args, "masks")[0],
+                masks=read_numbers(args, "masks")[0],
                 **how,
                 claiming=args.claiming,
             )
@@ -260,13 +218,13 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
                 **how,
                 claiming=args.claiming,
             )
-            for batch in progress_bar(_numbers(args, "batches"), "Inference", "batch size")
+            for batch in progress_bar(read_numbers(args, "batches"), "Inference", "batch size")
         ]
     if "loader" in parts:
         found["loader"] = measure_loader(cfg, size, clock, args.repeats)
     if "training" in parts:
         found["training"] = []
-        for masks in progress_bar(_numbers(args, "masks"), "Training", "number of masks"):
+        for masks in progress_bar(read_numbers(args, "masks"), "Training", "number of masks"):
             entry = measure_training(
                 cfg,
                 model,
@@ -288,9 +246,9 @@ def _scale(args: argparse.Namespace) -> dict[str, Any]:
         args.queries or int(node.NUM_QUERIES),
         args.size,
         args.frames or int(cfg.INPUT.CLIP_SECONDS),
-        _numbers(args, "batches")[0],
+        read_numbers(args, "batches")[0],
     )
-    sweeps = {name: _numbers(args, f"scale_{name}") for name in SWEEPS}
+    sweeps = {name: read_numbers(args, f"scale_{name}") for name in SWEEPS}
     if cfg.MODEL.META_ARCHITECTURE != "TransAVS":
         sweeps.pop("queries")
     points = list(sweep_points(centre, {name: values for name, values in sweeps.items() if values}))

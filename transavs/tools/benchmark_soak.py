@@ -83,9 +83,14 @@ def run_soak(
     return 0 if all(entry["flat"] for entry in summary.values()) else 1
 
 
+def curves_path(output: str) -> str:
+    """Returns where the curves go: beside the file of ``--output``."""
+    return os.path.splitext(output)[0] + ".png"
+
+
 def write_curves(output: str, figure: Figure) -> None:
     """Writes a figure as PNG beside the file of ``--output``."""
-    picture = os.path.splitext(output)[0] + ".png"
+    picture = curves_path(output)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=100)
     write_bytes(picture, drawn.getvalue())

@@ -18,6 +18,7 @@ from transavs.data.avsbench import Record
 from transavs.engine.trained_model import ask, load_trained_model
 from transavs.tools.command_line import CommandParser, command, read_cfg, split_names, start_logging
 from transavs.utils.progress import progress_bar
+from transavs.utils.whole_files import WholeFile, cannot_write
 from transavs.visualization import draw_clip, draw_under_sounds
 
 logger = logging.getLogger(__name__)
@@ -193,9 +194,15 @@ def file_stem(clip_id: str) -> str:
 
 def save_picture(path: Path, picture: np.ndarray) -> None:
     """Writes a PNG; a name that exists holds the whole picture."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    Image.fromarray(picture).save(temporary, format="PNG")
-    os.replace(temporary, path)
+    whole = WholeFile(path)
+    try:
+        Image.fromarray(picture).save(whole.temporary, format="PNG")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    else:
+        whole.finish()
+    finally:
+        whole.discard()  # which is gone where it has got its name
 
 
 if __name__ == "__main__":

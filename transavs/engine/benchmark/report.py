@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +17,31 @@ from transavs.utils.whole_files import write_text
 VERSION = 1
 
 Benchmark = dict[str, Any]
+
+#: Of what is read from a file: a mapping with these names at least (``...`` is every other one), a
+#: list of such entries, a type, or ``object`` for anything. Any part of a benchmark may be missing.
+_FORM: dict[str, Any] = {
+    "settings": {},
+    "machine": {},
+    "cost": {"parameters": float, "macs": float, "limit_macs": float},
+    "inference": [{"batch": float, "ratio": float, ...: float}],
+    "training": [
+        {
+            "batch": float,
+            "frames": float,
+            "masks": float,
+            "ratio": float,
+            "stages": {...: float},
+            ...: float,
+        }
+    ],
+    "compiled": [
+        {"work": str, "batch": float, "frames": float, "breaks": {...: float}, ...: float},
+    ],
+    "loader": {...: float},
+    "scaling": {...: [{"value": float, "seconds_per_clip": float, "ratio": float, ...: float}]},
+}
+_KINDS = {dict: "an object", list: "a list", str: "a text", float: "a finite number"}
 
 _LOADER_ROWS = {
     "train_clip": "clip for training",
@@ -39,8 +66,13 @@ def read_benchmark(path: str | os.PathLike[str]) -> Benchmark:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it holds something else, or a newer form of it.
+        ValueError: it is a folder, or holds something else or a newer form of it.
     """
+    if os.path.isdir(path):
+        raise ValueError(
+            f"{path} is a folder, expected a .json file that tools/benchmark.py wrote with "
+            "--output: name one"
+        )
     with open(path, encoding="utf-8") as file:
         try:
             data = json.load(file)
@@ -51,7 +83,40 @@ def read_benchmark(path: str | os.PathLike[str]) -> Benchmark:
             f"{path}: expected a benchmark of version {VERSION}, as tools/benchmark.py writes with "
             "--output"
         )
+    try:
+        for name, value in data.items():
+            _check_form(value, _FORM.get(name, object), name)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}; measure again, or name another file") from error
     return data
+
+
+def _check_form(value: Any, form: Any, place: str) -> None:
+    """Raises ValueError with the place of what has not this form or is no finite number.
+
+    Args:
+        value: read from JSON.
+        form: as in ``_FORM``.
+        place: what the value is called in the message.
+    """
+    kind = form if isinstance(form, type) else type(form)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and kind is object:
+        kind = float
+    fits = number and abs(value) <= sys.float_info.max if kind is float else isinstance(value, kind)
+    if not fits:
+        raise ValueError(f"{place}: expected {_KINDS[kind]}, got {reprlib.repr(value)}")
+    if isinstance(value, dict):
+        forms = form if isinstance(form, dict) else {}
+        for name in forms:
+            if name is not ... and name not in value:
+                raise ValueError(f"{place}: expected a {name!r} in it, got {reprlib.repr(value)}")
+        for name, entry in value.items():
+            _check_form(entry, forms.get(name, forms.get(..., object)), f"{place}.{name}")
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            own = form[0] if isinstance(form, list) else object
+            _check_form(entry, own, f"{place}[{index}]")
 
 
 def format_benchmark(benchmark: Benchmark) -> str:
