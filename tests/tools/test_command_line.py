@@ -13,7 +13,6 @@ from torch.multiprocessing import ProcessRaisedException
 from transavs.tools.command_line import (
     check_folder_to_be,
     check_output_files,
-    check_output_folder,
     command,
     read_cfg,
     user_message,
@@ -181,11 +180,3 @@ def test_a_misspelt_key_comes_first() -> None:
     first = "no configuration key MODEL.TRANSAVS.NUM_QUERYS; near it: MODEL.TRANSAVS.NUM_QUERIES"
     assert text.startswith(first)
     assert text.endswith(f" (configuration s4_R50.yaml with {' '.join(opts)})")
-
-
-def test_output_folder_is_made(tmp_path) -> None:
-    check_output_folder(str(tmp_path / "a" / "b"))
-    assert os.path.isdir(tmp_path / "a" / "b")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
-        check_output_folder(str(tmp_path / "file" / "b"))

@@ -1,5 +1,6 @@
 """Files are whole: new ones, replaced ones, and former ones where writing failed."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -30,6 +31,20 @@ def test_a_failed_write_leaves_the_former_file(
 
     monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(OSError, match="no space"):
+        write_text(path, "new")
+    assert [file.name for file in tmp_path.iterdir()] == ["table.md"]
+    assert path.read_text() == "former"
+
+
+def test_a_full_disk_is_told_with_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "table.md"
+    write_text(path, "former")
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match=r"cannot write .*table.md \(No space left on device\): make"):
         write_text(path, "new")
     assert [file.name for file in tmp_path.iterdir()] == ["table.md"]
     assert path.read_text() == "former"

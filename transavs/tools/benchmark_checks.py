@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from transavs.engine.benchmark import SWEEPS
 from transavs.engine.trained_model import check_device_name
@@ -63,8 +62,6 @@ def check(args: argparse.Namespace) -> None:
 
 def _check_output(args: argparse.Namespace) -> None:
     """Raises ValueError or OSError for files that cannot or must not be written; makes nothing."""
-    if not os.path.basename(args.output):
-        raise ValueError(f"--output names a folder, {args.output}: name a file in it")
     drawn = args.scaling or args.soak
     check_output_files(
         {

@@ -33,7 +33,6 @@ __all__ = [
     "check_folder_to_be",
     "check_names",
     "check_output_files",
-    "check_output_folder",
     "check_threads",
     "command",
     "read_cfg",
@@ -152,17 +151,6 @@ def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["no message"])[-1]
 
 
-def check_output_folder(folder: str) -> None:
-    """Raises OSError before long work whose results could not be written.
-
-    Args:
-        folder: made if it is not there.
-    """
-    os.makedirs(folder, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"cannot write into {folder}: choose another output folder")
-
-
 def check_output_files(outputs: Mapping[str, str | None], inputs: Mapping[str, str | None]) -> None:
     """Raises ValueError or OSError before long work for a file that cannot or must not be written.
 
@@ -177,7 +165,7 @@ def check_output_files(outputs: Mapping[str, str | None], inputs: Mapping[str, s
         own = os.path.realpath(path)
         if own in taken:
             raise ValueError(f"{option} would overwrite {taken[own]} {path}: name another file")
-        if os.path.isdir(own):
+        if os.path.isdir(own) or not os.path.basename(path):
             raise ValueError(f"{option} names a folder, {path}: name a file in it")
         check_folder_to_be(option, os.path.dirname(own))
         taken[own] = option

@@ -96,7 +96,9 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
+    except BaseException as error:
         whole.discard()
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
         raise
     whole.finish()
