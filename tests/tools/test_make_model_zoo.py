@@ -158,8 +158,9 @@ def test_mistakes_are_told(tmp_path, files, capsys):
     assert "a/config.yaml: Non-existent" in error(
         "--runs", str(tmp_path / "a"), "--no-size", *files
     )
-    (tmp_path / "entries.json").write_text("[]")
-    assert "expected a file that make_model_zoo.py wrote" in error(*files)
+    for content in ("[]", '{"version": 1}', '{"version": 1, "entries": {}}'):
+        (tmp_path / "entries.json").write_text(content)
+        assert "expected a file that make_model_zoo.py wrote" in error(*files)
 
 
 def test_broken_published_files(tmp_path):

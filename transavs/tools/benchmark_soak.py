@@ -42,7 +42,9 @@ def add_soak_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_soak(args: argparse.Namespace) -> None:
-    """Raises ValueError for a soak without enough samples."""
+    """Raises ValueError for a soak without enough samples, or with another measure beside it."""
+    if args.soak and args.scaling:
+        raise ValueError("--soak and --scaling exclude each other: each measures something else")
     if args.soak and args.soak_period * 4 > args.soak:
         raise ValueError(
             f"--soak {args.soak} is too short for a sample every {args.soak_period} iterations: "

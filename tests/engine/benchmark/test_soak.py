@@ -98,3 +98,8 @@ def test_the_command_trains_and_draws(datasets_env, tmp_path, monkeypatch, capsy
 def test_too_short_a_soak_is_refused(capsys):
     assert main(["--config-file", "s4_R50.yaml", "--soak", "30"]) == 2
     assert "--soak 30 is too short for a sample every 10 iterations" in capsys.readouterr().err
+
+
+def test_a_soak_that_shall_scale_is_refused(capsys):
+    assert main(["--config-file", "s4_R50.yaml", "--soak", "40", "--scaling"]) == 2
+    assert "--soak and --scaling exclude each other" in capsys.readouterr().err

@@ -209,7 +209,8 @@ def read_entry_file(path: str | os.PathLike[str]) -> list[Entry]:
         return []
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}); write it anew with --runs") from error
-    if not isinstance(data, dict) or data.get("version") != 1:
+    whole = isinstance(data, dict) and isinstance(data.get("entries"), list)
+    if not whole or data.get("version") != 1:
         raise ValueError(f"{path}: expected a file that make_model_zoo.py wrote; name another")
     entries: list[Entry] = data["entries"]
     return entries
