@@ -101,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before the long work: whatever is wrong with files is told at once.
     inputs = {"--config-file": args.config_file, "--weights": args.weights}
     for name, *files in args.reference:
-        inputs |= {f"--reference {name}": file for file in files}
+        parts = zip(("CONFIG", "WEIGHTS"), files, strict=True)
+        inputs |= {f"{part} of --reference {name}": file for part, file in parts}
     check_output_files({"--output": args.output}, inputs)
     check_front_end(cfg, asked or list(CONDITIONS))
     check_device(cfg)
