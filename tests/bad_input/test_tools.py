@@ -153,7 +153,7 @@ def test_results_and_pages(case, datasets_env, tmp_path, capsys):
          "OUTPUT_DIR {}/out", "SOLVER.IMS_PER_BATCH", "multiple of the 2 processes"),
     Case("a folder that is a file", "train_net",
          "--config-file s4_R50.yaml MODEL.DEVICE cpu OUTPUT_DIR {}/file/out", "file",
-         "check the path", write("file", "")),
+         "OUTPUT_DIR: .* expected a folder: name another", write("file", "")),
     Case("no training data", "pretrain_audio",
          "--config-file s4_R50.yaml --mixtures 0 --train nobody --output {}/a.safetensors",
          "nobody", "known: "),

@@ -81,7 +81,7 @@ def test_of_sounds(case, datasets_env, tmp_path, capsys):
 
 
 EVALUATE = "--config-file s4_R50.yaml --conditions original --weights {}/w.pth --output {}/out.json"
-OTHERS = "resume from an older one|ask whoever made the file"
+OTHERS = "Name a file that a training wrote|ask whoever made the file"
 EMPTY = "holds no tensors at all: name the checkpoint of a trained model with --weights"
 
 

@@ -104,13 +104,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts = zip(("CONFIG", "WEIGHTS"), files, strict=True)
         inputs |= {f"{part} of --reference {name}": file for part, file in parts}
     check_output_files({"--output": args.output}, inputs)
+    _kept(args)
     check_front_end(cfg, asked or list(CONDITIONS))
     check_device(cfg)
     others = _read_references(args.reference, args.opts)
     for _, weights in [(cfg, args.weights or cfg.MODEL.WEIGHTS), *others.values()]:
         if weights:
             find_weights(weights)
-    _kept(args)
     records = {name: load_records(name) for name in names}
     conditions = {
         name: _conditions_of(cfg, name, records[name], asked, args.seed) for name in names
