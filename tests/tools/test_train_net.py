@@ -316,7 +316,8 @@ def test_an_output_folder_that_cannot_be(tmp_path: Path, capsys) -> None:
     assert (
         train_net.main(["--config-file", "configs/demo/demo_ms3.yaml", "OUTPUT_DIR", folder]) == 2
     )
-    assert folder in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"OUTPUT_DIR: {tmp_path / 'file'} is a file, expected a folder" in told
 
 
 def test_a_batch_that_the_processes_cannot_share(tmp_path: Path, capsys) -> None:
