@@ -49,10 +49,11 @@ class VGGish(AudioEncoder):
 
     def start_pretraining(self) -> None:
         """He's weights: PyTorch's own shrink what comes in to a thousandth in nine layers."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+        for name, values in self.named_parameters():
+            if name.endswith("weight"):
+                nn.init.kaiming_normal_(values, nonlinearity="relu")
+            else:
+                nn.init.zeros_(values)
 
     def embed(self, examples: Tensor) -> Tensor:
         features = self.features(examples)  # [S, 512, 6, 4]
