@@ -60,14 +60,13 @@ def merge_results(kept: Results, own: Results) -> Results:
     All that the file says of a data set goes with it, references and summaries too.
     """
     names = dataset_names(own)
-    merged = {name: dict(part) for name, part in kept.items() if name not in names}
+    merged = {name: kept[name] for name in dataset_names(kept)}
+    merged |= {name: own[name] for name in names}
     for part in _OTHER_PARTS:
-        entries = {n: value for n, value in kept.get(part, {}).items() if n not in names}
-        entries |= own.get(part, {})
-        merged.pop(part, None)
-        if entries:
+        others = {n: value for n, value in kept.get(part, {}).items() if n not in names}
+        if entries := others | own.get(part, {}):
             merged[part] = entries
-    return merged | {name: own[name] for name in names}
+    return merged
 
 
 def _fits(part: str, value: Any) -> bool:
