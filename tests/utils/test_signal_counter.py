@@ -3,10 +3,21 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
+
+import pytest
 
 from transavs.utils.signal_counter import SignalCounter
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def terminal() -> Iterator[None]:
+    """As in a terminal, also where nohup has pytest ignore that one is closed."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, former)
 
 
 def handlers() -> list[object]:
@@ -23,13 +34,10 @@ def test_signals_are_counted() -> None:
 
 
 def test_nohup_is_respected() -> None:
-    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with SignalCounter() as counter:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert counter.count == 0
-    finally:
-        signal.signal(signal.SIGHUP, former)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with SignalCounter() as counter:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert counter.count == 0
 
 
 def test_other_threads_leave_signals_alone() -> None:
