@@ -267,7 +267,7 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
     # Weight decay of embeddings (query positions, levels).
     cfg.SOLVER.WEIGHT_DECAY_EMBED = 0.0
-    # With SOLVER.AMP.ENABLED: "bf16", on CPUs too, or "fp16", on GPUs.
+    # With SOLVER.AMP.ENABLED: "bf16", on CPUs too, or "fp16", for GPUs (slow on CPUs).
     cfg.SOLVER.AMP.PRECISION = "bf16"
     # A step with NaN or infinity among losses, gradients or matching costs: "stop" or "skip" it.
     cfg.SOLVER.NONFINITE = "stop"

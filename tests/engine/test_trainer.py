@@ -350,25 +350,24 @@ def test_evaluation_and_pictures_reach_the_log(datasets_env, tmp_path):
     assert trainer.model.training
 
 
-def test_half_precision_on_the_cpu_is_refused():
-    options = ("SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", "fp16")
-    with pytest.raises(ValueError, match="fp16 needs a GPU.* set it to bf16"):
-        Trainer(tiny_models.tiny_cfg(*options))
-
-
-def test_bfloat16_trains_near_single_precision(datasets_env, tmp_path):
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_trains_near_single(datasets_env, tmp_path, caplog, precision):
     options = ("SOLVER.MAX_ITER", 3, "SOLVER.CHECKPOINT_PERIOD", 2)
     single, expected = make_trainer(tmp_path / "single", *options)
     single.train()
     dtypes = set()
-    mixed, found = make_trainer(tmp_path / "mixed", *options, "SOLVER.AMP.ENABLED", True)
+    options += ("SOLVER.AMP.ENABLED", True, "SOLVER.AMP.PRECISION", precision)
+    mixed, found = make_trainer(tmp_path / "mixed", *options)
+    assert ("is meant for GPUs" in caplog.text) == (precision == "fp16")
     mixed.model.query_decoder.register_forward_hook(
         lambda module, _, outputs: dtypes.add((module.training, outputs[-1].class_logits.dtype))
     )
     mixed.train()
     # Evaluation stays as exact as ever.
-    assert (True, torch.bfloat16) in dtypes and (True, torch.float32) not in dtypes
-    assert (False, torch.bfloat16) not in dtypes
+    assert dtypes == {
+        (True, {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]),
+        (False, torch.float32),
+    }
     assert expected.losses != found.losses
     first, other = expected.losses[0], found.losses[0]
     for name, value in first.items():
