@@ -373,10 +373,11 @@ def test_mixed_precision_trains_near_single(datasets_env, tmp_path, caplog, prec
     for name, value in first.items():
         assert other[name] == pytest.approx(value, rel=0.05, abs=0.02), name
     assert all(p.dtype == torch.float32 for p in mixed.model.parameters())
-    # It goes on where it was, and without a scale, which bf16 does not need.
-    resumed, _ = make_trainer(tmp_path / "mixed", *options, "SOLVER.AMP.ENABLED", True, resume=True)
+    # It goes on where it was, with the scale of fp16, which bf16 does not need.
+    resumed, _ = make_trainer(tmp_path / "mixed", *options, resume=True)
     assert resumed.start_iter == 3
-    assert "grad_scaler" not in resumed._trainer.state_dict()
+    before, after = (part._trainer.state_dict().get("grad_scaler") for part in (mixed, resumed))
+    assert before == after and (after is not None) == (precision == "fp16")
 
 
 def test_negative_seed_leaves_the_generators_alone(datasets_env, tmp_path, caplog):
