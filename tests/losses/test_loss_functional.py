@@ -73,7 +73,7 @@ def test_dice_and_cross_entropy_equal_loops():
     dice = [reference.dice(x, g) for x, g in pairs]
     bce = [reference.binary_cross_entropy(x, g) for x, g in pairs]
     torch.testing.assert_close(
-        dice_loss(logits, masks).double(), torch.tensor(dice).double(), **TOLERANCE
+        dice_loss(logits.sigmoid(), masks).double(), torch.tensor(dice).double(), **TOLERANCE
     )
     torch.testing.assert_close(
         mask_bce_loss(logits, masks).double(), torch.tensor(bce).double(), **TOLERANCE
@@ -91,9 +91,11 @@ def test_dice_at_its_ends():
     # 4 pixels, all true. Certain and right: 1 - 9/9 = 0. Certain and wrong: 1 - 1/5.
     masks = torch.ones(2, 2, 2)
     logits = torch.stack([torch.full((2, 2), 100.0), torch.full((2, 2), -100.0)])
-    torch.testing.assert_close(dice_loss(logits, masks), torch.tensor([0.0, 0.8]))
+    torch.testing.assert_close(dice_loss(logits.sigmoid(), masks), torch.tensor([0.0, 0.8]))
     # An empty mask that is rightly left empty costs nothing.
-    torch.testing.assert_close(dice_loss(logits[1:], torch.zeros(1, 2, 2)), torch.zeros(1))
+    torch.testing.assert_close(
+        dice_loss(logits[1:].sigmoid(), torch.zeros(1, 2, 2)), torch.zeros(1)
+    )
 
 
 def test_pairwise_forms_equal_the_plain_ones_for_every_pair():
@@ -103,10 +105,10 @@ def test_pairwise_forms_equal_the_plain_ones_for_every_pair():
     for frame in range(2):
         for query in range(4):
             for mask in range(3):
-                pair = logits[frame, query][None, None], masks[frame, mask][None, None]
+                x, g = logits[frame, query][None, None], masks[frame, mask][None, None]
                 place = (frame, query, mask)
-                torch.testing.assert_close(dice[place], dice_loss(*pair)[0], **TOLERANCE)
-                torch.testing.assert_close(bce[place], mask_bce_loss(*pair)[0], **TOLERANCE)
+                torch.testing.assert_close(dice[place], dice_loss(x.sigmoid(), g)[0], **TOLERANCE)
+                torch.testing.assert_close(bce[place], mask_bce_loss(x, g)[0], **TOLERANCE)
 
 
 @pytest.mark.parametrize("size", [(3, 4), (4, 5), (12, 10)])

@@ -170,6 +170,23 @@ def test_masks_that_are_all_empty_are_learned_as_empty():
     assert (outputs[0].mask_logits.grad >= 0).all()
 
 
+@pytest.mark.parametrize("size", [FRAME_SIZE, MASK_SIZE])
+def test_dice_is_the_same_with_and_without_cross_entropy(size):
+    """Without it the probabilities take the place of the logits, not of the model's output."""
+    outputs = random_outputs(1, 2, 1)
+    masks = [torch.rand(1, *size) > 0.5 for _ in range(2)]
+    classes = [torch.zeros(1, dtype=torch.int64)] * 2
+    targets = FrameTargets.pack(masks, classes, size, torch.device("cpu"))
+    before = outputs[0].mask_logits.detach().clone()
+    found = []
+    for bce in (0.0, 1.0):
+        losses, _ = make_criterion(reference.Weights(bce=bce))(outputs, targets, 0)
+        dice = losses["loss_dice"]
+        found.append((dice, *torch.autograd.grad(dice, outputs[0].mask_logits)))
+    assert torch.equal(outputs[0].mask_logits, before)
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
 def test_terms_of_weight_zero_are_left_out():
     criterion = make_criterion(reference.Weights(aqml=0.0))
     criterion.distance_loss = None

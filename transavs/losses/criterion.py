@@ -159,12 +159,11 @@ class SetCriterion(nn.Module):
             masks: true ones, bool ``[N, G, H, W]``.
             matched: the pairs, as the matcher returns them.
         """
-        terms = {"loss_dice": dice_loss}
-        if self.weights["loss_mask_bce"]:
-            terms["loss_mask_bce"] = mask_bce_loss
+        with_bce = bool(self.weights["loss_mask_bce"])
         frames, queries, of_frame = matched
         if not len(frames):
-            return dict.fromkeys(terms, mask_logits.float().sum() * 0.0)
+            names = ("loss_dice", "loss_mask_bce") if with_bce else ("loss_dice",)
+            return dict.fromkeys(names, mask_logits.float().sum() * 0.0)
         truth = masks[frames, of_frame]
         logits = F.interpolate(
             mask_logits[frames, queries].float()[:, None],
@@ -172,7 +171,13 @@ class SetCriterion(nn.Module):
             mode="bilinear",
             align_corners=False,
         )[:, 0]
-        return {name: term(logits, truth).sum() for name, term in terms.items()}
+        if not with_bce:
+            # In place: nothing else needs the logits, and they are a float for each pixel.
+            return {"loss_dice": dice_loss(logits.sigmoid_(), truth).sum()}
+        return {
+            "loss_dice": dice_loss(logits.sigmoid(), truth).sum(),
+            "loss_mask_bce": mask_bce_loss(logits, truth).sum(),
+        }
 
     def confidence(self, output: QueryOutput) -> Tensor:
         """p(sounding), the largest probability of a sounding class, ``[N, Q]`` without a graph."""

@@ -29,23 +29,30 @@ def softmax_focal_loss(
     return -class_weights[labels] * focus * log_probability
 
 
-def dice_loss(mask_logits: Tensor, masks: Tensor) -> Tensor:
+def dice_loss(mask_probs: Tensor, masks: Tensor) -> Tensor:
     """Dice loss of M masks, L_dice of Eq. (13): ``1 - (2 sum pg + 1) / (sum p + sum g + 1)``.
 
     Args:
-        mask_logits: float ``[M, H, W]``; p is their sigmoid.
+        mask_probs: float ``[M, H, W]`` in [0, 1], p.
         masks: float ``[M, H, W]`` in [0, 1], g, or bool, which takes a quarter of the memory.
 
     Returns:
         float ``[M]`` in [0, 1).
     """
-    probs = mask_logits.sigmoid().flatten(1)
-    truth = masks.flatten(1)
+    probs, truth = mask_probs.flatten(1), masks.flatten(1)
     return 1 - (2 * (probs * truth).sum(1) + 1) / (probs.sum(1) + truth.sum(1) + 1)
 
 
 def mask_bce_loss(mask_logits: Tensor, masks: Tensor) -> Tensor:
-    """Binary cross-entropy of M masks, mean over pixels: float ``[M]`` (arguments as above)."""
+    """Binary cross-entropy of M masks, mean over pixels.
+
+    Args:
+        mask_logits: float ``[M, H, W]``.
+        masks: as in ``dice_loss``.
+
+    Returns:
+        float ``[M]``.
+    """
     losses = F.binary_cross_entropy_with_logits(
         mask_logits, masks.to(mask_logits.dtype), reduction="none"
     )
