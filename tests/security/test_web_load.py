@@ -4,9 +4,7 @@ import asyncio
 import json
 import os
 import resource
-import socket
 import tempfile
-import threading
 import time
 
 import films
@@ -18,7 +16,7 @@ from films import write_film
 pytest.importorskip("gradio")
 httpx = pytest.importorskip("httpx")
 
-from transavs.tools.webdemo import build_parser, build_server  # noqa: E402
+from web_servers import serve_page  # noqa: E402
 
 SIDE = listening_model.SIZE[0]
 MOST_BYTES = 1_000_000
@@ -28,35 +26,12 @@ KINDS = ("good", "large", "large without length", "long", "no film", "broken off
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """The page of the listening model, at a free port, for films of 1 MB and 2 s."""
-    folder = tmp_path_factory.mktemp("web")
-    with pytest.MonkeyPatch.context() as patch, socket.socket() as listener:
-        for name in ("ANALYTICS_ENABLED", "TEMP_DIR", "SHARE", "SSR_MODE", "MCP_SERVER"):
-            patch.setenv(f"GRADIO_{name}", "")
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
-        patch.setenv("DETECTRON2_DATASETS", str(folder / "none"))
-        (folder / "temporary").mkdir()
-        patch.setattr(tempfile, "tempdir", str(folder / "temporary"))
-        config = listening_model.write_config(folder)
-        words = ["--config-file", str(config), "--weights", str(folder / "model.pth")]
-        words += ["--device", "cpu", "--max-seconds", "2", "--max-megabytes", "1"]
-        server = build_server(build_parser().parse_args(words), folder / "files")
-        listener.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, args=(listener,))
-        thread.start()
-        server.port = listener.getsockname()[1]
-        server.temporary = folder / "temporary"
-        try:
-            until = time.monotonic() + PATIENCE_SECONDS
-            while not server.started:
-                assert time.monotonic() < until and thread.is_alive()
-                time.sleep(0.05)
+    temporary = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(temporary))
+        with serve_page(tmp_path_factory.mktemp("web"), max_seconds=2) as server:
+            server.temporary = temporary
             yield server
-        finally:
-            server.stop()
-            thread.join()
-    assert not list((folder / "files" / "sessions").glob("*"))
 
 
 @pytest.fixture(scope="module")

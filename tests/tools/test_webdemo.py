@@ -1,6 +1,5 @@
 """webdemo.py: mistakes on the command line, and the page in a real browser."""
 
-import argparse
 import json
 import re
 import socket
@@ -82,36 +81,11 @@ def loud_then_quiet(seconds):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """The page of the listening model, at a free port of this machine."""
     pytest.importorskip("gradio")
-    from transavs.tools.webdemo import build_server
+    from web_servers import serve_page
 
-    folder = tmp_path_factory.mktemp("web")
-    with pytest.MonkeyPatch.context() as patch, socket.socket() as listener:
-        # build_server sets some of them for good.
-        for name in ("ANALYTICS_ENABLED", "TEMP_DIR", "SHARE", "SSR_MODE", "MCP_SERVER"):
-            patch.setenv(f"GRADIO_{name}", "")
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
-        patch.setenv("DETECTRON2_DATASETS", str(folder / "none"))
-        config = listening_model.write_config(folder)
-        words = ["--config-file", str(config), "--weights", str(folder / "model.pth")]
-        words += ["--device", "cpu", "--max-seconds", "4", "--max-megabytes", "1"]
-        arguments: argparse.Namespace = build_parser().parse_args(words)
-        server = build_server(arguments, folder / "files")
-        listener.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, args=(listener,))
-        thread.start()
-        server.address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.files = folder / "files"
-        try:
-            wait(lambda: server.started)
-            yield server
-        finally:
-            server.stop()
-            thread.join()
-    # The end takes all files of users with it.
-    assert not list((folder / "files" / "sessions").glob("*"))
+    with serve_page(tmp_path_factory.mktemp("web"), max_seconds=4) as server:
+        yield server
 
 
 @contextmanager
