@@ -96,6 +96,8 @@ def test_scaling_draws_curves(tmp_path, capsys):
     ([*SMALL, "--threads", "0"], "--threads must lie in 1 to 1024, got 0"),
     ([*SMALL, "--precision", "fp16"], "on the CPU take bf16"),
     ([*SMALL, "--parts", "compiled", "--compile"], "leave --compile out"),
+    ([*SMALL, "--parts", "size", "--soak", "40"], "--soak measures something else"),
+    ([*SMALL, "--parts", "size", "--scaling"], "--scaling measures something else"),
     ([*SMALL, "--weights", "x.pth", "--scaling"], "--weights would not fit"),
     ([*SMALL, "--device", "abacus"], "--device must be 'cpu' or 'cuda'"),
     (["--compare", "a.json", "b.json"], "a.json"),

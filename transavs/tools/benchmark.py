@@ -31,7 +31,7 @@ from transavs.engine.benchmark import (
 )
 from transavs.engine.trained_model import check_device, load_trained_model
 from transavs.modeling.compiling import compile_parts
-from transavs.tools.benchmark_checks import check, check_alone, read_numbers
+from transavs.tools.benchmark_checks import DEFAULT_PARTS, check, check_alone, read_numbers
 from transavs.tools.benchmark_soak import add_soak_options, run_soak, write_curves
 from transavs.tools.command_line import (
     CommandParser,
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", default="", metavar="FILE", help="JSON to write")
     parser.add_argument(
         "--parts",
-        default="size,inference,training,loader",
+        default=DEFAULT_PARTS,
         metavar="NAME,NAME",
         help="what to measure (default: %(default)s); compiled, besides, times inference and a "
         "training step in turn with a copy made by torch.compile",

@@ -10,6 +10,7 @@ from transavs.tools.benchmark_soak import check_soak, curves_path
 from transavs.tools.command_line import check_output_files, check_threads, split_names
 
 PARTS = ("size", "inference", "training", "loader", "compiled")
+DEFAULT_PARTS = ",".join(PARTS[:-1])
 
 
 def check_alone(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,9 @@ def check(args: argparse.Namespace) -> None:
     if unknown or not parts:
         got = ", ".join(unknown) or repr(args.parts)
         raise ValueError(f"--parts: expected some of {', '.join(PARTS)}, got {got}")
+    if (args.soak or args.scaling) and args.parts != DEFAULT_PARTS:
+        option = "--soak" if args.soak else "--scaling"
+        raise ValueError(f"{option} measures something else instead: leave --parts out")
     whole = ("repeats", "size", "queries", "frames", "train_batch")
     for name in (*whole, "soak", "soak_period"):
         value = getattr(args, name)

@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from transavs.tools.command_line import (
     read_cfg,
     start_logging,
 )
+from transavs.utils.whole_files import write_bytes, write_text
 
 logger = logging.getLogger("transavs.tools.pretrain_audio")
 
@@ -95,13 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=args.seed,
     )
     output = Path(args.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(output.name + ".tmp")
-    safetensors.torch.save_file(encoder.state_dict(), temporary)
-    os.replace(temporary, output)
+    write_bytes(output, safetensors.torch.save(encoder.state_dict()))
     note = {"classes": classes, "train": args.train, "mixtures": args.mixtures, "val": args.val}
     note |= {"steps": args.steps, "learning_rate": args.learning_rate, **scores}
-    output.with_suffix(".json").write_text(json.dumps(note, indent=1) + "\n")
+    write_text(output.with_suffix(".json"), json.dumps(note, indent=1) + "\n")
     logger.info("F1 %.1f %% on %s; weights in %s", scores["f1"], ", ".join(args.val), output)
     return 0
 
