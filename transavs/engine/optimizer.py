@@ -28,7 +28,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     groups = _parameter_groups(cfg, model)
     if not groups:
         raise ValueError("the model has no trainable parameter: unfreeze something")
-    fused = {"fused": True} if torch.device(cfg.MODEL.DEVICE).type == "cuda" else {}
+    fused = {"fused": True} if torch.device(cfg.MODEL.DEVICE).type != "cpu" else {}
     clip = cfg.SOLVER.CLIP_GRADIENTS
     if clip.ENABLED and clip.CLIP_TYPE == "full_model":
         optimizer: torch.optim.Optimizer = FullModelClippedAdamW(

@@ -45,13 +45,14 @@ class _Outcome:
     data_time: float
     numbers: Tensor
     statistics: list[tuple[Tensor, Tensor]]
-    _sent: torch.cuda.Event | None = field(default=None, init=False)
+    _sent: torch.Event | None = field(default=None, init=False)
 
     def send(self) -> None:
         """Starts the transfer; nobody waits."""
-        if self.numbers.is_cuda:
+        device = self.numbers.device
+        if device.type != "cpu":
             self.numbers = self.numbers.to("cpu", non_blocking=True)
-            self._sent = torch.cuda.Event()
+            self._sent = torch.get_device_module(device).Event()
             self._sent.record()
 
     def read(self) -> list[float]:
