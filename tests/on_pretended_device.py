@@ -105,7 +105,7 @@ def train(options: tuple[object, ...], device: str, folder: Path) -> dict[str, A
 
 
 def ask(options: tuple[object, ...], device: str) -> dict[str, Any]:
-    """Scores of the evaluation, how alike queries are, and waits of the model alone."""
+    """Scores of the evaluation, how alike queries are, and waits of the model and the scoring."""
     model, _ = build(options, device)
     model.eval()
     asked = clips(model, False)
@@ -115,12 +115,15 @@ def ask(options: tuple[object, ...], device: str) -> dict[str, Any]:
         WAITS.clear()
         answers = model(asked)
         waits = dict(WAITS)
+        WAITS.clear()
+        evaluator.process(asked, answers)
+        scoring = dict(WAITS)
         with QueryWatch(model, 0.5) as queries:
-            evaluator.process(asked, answers)
             model(asked)
     sums = [float(answer[name].double().sum()) for answer in answers for name in sorted(answer)]
     return {
         "scores": evaluator.evaluate()["avs"] | queries.scores(), "sums": sums, "waits": waits,
+        "scoring": scoring,
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -205,18 +206,14 @@ class TransAVS(ClipModel):
         sizes: list[tuple[int, int]],
         padded: tuple[int, int],
     ) -> list[dict[str, Tensor]]:
+        rule, class_rule = _RULES[self.inference_rule]
+        queries = self._ruling_queries(output)
         results = []
-        frame = 0
         for clip, size in zip(clips, sizes, strict=True):
             wanted = (int(clip.get("height", size[0])), int(clip.get("width", size[1])))
             masks, scores, classes = [], [], []
             for _ in range(len(clip["frames"])):
-                class_logits, mask_logits = output.class_logits[frame], output.mask_logits[frame]
-                if self.inference_rule == "argmax":
-                    # Only the few sounding queries are brought to full size.
-                    kept = competing_queries(class_logits)
-                    class_logits, mask_logits = class_logits[kept], mask_logits[kept]
-                rule, class_rule = _RULES[self.inference_rule]
+                class_logits, mask_logits = next(queries)
                 logits = resize_logits(mask_logits, padded, size, wanted)
                 mask, score = rule(class_logits, logits, self.mask_threshold, self.num_sounding)
                 masks.append(mask)
@@ -224,12 +221,27 @@ class TransAVS(ClipModel):
                 if self.num_sounding > 1:
                     found = class_rule(class_logits, logits, self.num_sounding)
                     classes.append(torch.where(mask, found + 1, 0))
-                frame += 1
             result = {"masks": torch.stack(masks), "scores": torch.stack(scores)}
             if classes:
                 result["class_maps"] = torch.stack(classes)
             results.append(result)
         return results
+
+    def _ruling_queries(self, output: QueryOutput) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields class and mask logits of each frame's queries that its pixels may go to."""
+        if self.inference_rule != "argmax":
+            yield from zip(output.class_logits, output.mask_logits, strict=True)
+            return
+        # Only the few sounding queries are brought to full size. A GPU is waited for once, here,
+        # and not in every frame.
+        kept = competing_queries(output.class_logits).cpu()
+        frames, queries = kept.nonzero().T.to(output.class_logits.device, non_blocking=True)
+        counts = kept.sum(1).tolist()
+        yield from zip(
+            output.class_logits[frames, queries].split(counts),
+            output.mask_logits[frames, queries].split(counts),
+            strict=True,
+        )
 
 
 # INFERENCE.RULE -> which pixels are foreground, and of which class.
