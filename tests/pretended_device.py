@@ -26,6 +26,7 @@ NAME = "pretended"
 #: How often each operation that waits for the device was called; may be cleared.
 WAITS: Counter[str] = Counter()
 
+_LIBRARY = torch.library.Library("_", "IMPL")  # noqa: TOR901
 _aten = torch.ops.aten
 # May take tensors of both: copies, and indices, which a GPU's tensor takes from the CPU.
 _COPIES = {_aten.copy_.default, _aten._to_copy.default}
@@ -66,6 +67,8 @@ def register() -> None:
     To be called before the first backward pass, which starts a thread for each device there is.
     """
     _setup_privateuseone_for_python_backend(NAME, _Module())
+    # Autocast changes nothing there; a loss scale works as on a GPU.
+    _LIBRARY.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
 
 
 class PretendedTensor(Tensor):
