@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 
 import pytest
 import safetensors.torch
@@ -13,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from transavs.engine.nonfinite import NonFiniteWatch, running_statistics
 from transavs.engine.optimizer import FullModelClippedAdamW
-from transavs.engine.steps import MixedPrecisionSteps, TrainingSteps
+from transavs.engine.steps import MixedPrecisionSteps, TrainingSteps, _RoundedConvolutionGradients
 
 
 class Toy(nn.Module):
@@ -234,6 +235,30 @@ def test_half_precision_takes_what_single_does(tmp_path):
     for (value, _), (other, _) in zip(expected["loss_a"], found["loss_a"], strict=True):
         assert other == pytest.approx(value, rel=0.02)
     assert found["amp/skipped_steps"][-1] == (0, 2)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_rounded_gradients_of_convolutions_are_those_of_half_precision(bias):
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(4, 6, 3, padding=1, stride=2, bias=bias)
+    pixels = torch.randn(2, 4, 9, 9, requires_grad=True)
+    leaves = [pixels, *convolution.parameters()]
+
+    def gradients(dtype, mode):
+        with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
+            loss = convolution(pixels).float().square().sum()
+        with mode:
+            return torch.autograd.grad(loss, leaves)
+
+    expected = gradients(torch.float16, nullcontext())
+    found = gradients(torch.float16, _RoundedConvolutionGradients())
+    for value, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other, value, rtol=2e-3, atol=2e-3)
+    # Other precisions are left as they are.
+    for dtype in (torch.bfloat16, torch.float32):
+        pairs = zip(gradients(dtype, nullcontext()),
+                    gradients(dtype, _RoundedConvolutionGradients()), strict=True)  # fmt: skip
+        assert all(torch.equal(*pair) for pair in pairs)
 
 
 def test_only_norms_that_train_have_statistics():
