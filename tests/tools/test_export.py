@@ -40,6 +40,7 @@ def test_facts(exported, model):
     assert facts["sound"] == "waveform" and facts["sample_rate_hz"] == 16_000
     assert facts["most_frames"] == 5 and len(facts["fingerprint"]) == 64
     assert 0 < facts["checked"]["max_difference"] <= 1e-4
+    assert 0 < facts["checked"]["max_query_difference"] <= 1e-4
     assert facts["checked"]["foreground"] > 0
     assert facts["int8"]["layers"] == 1
     assert facts["int8"]["bytes_after"] < facts["int8"]["bytes_before"]
@@ -129,6 +130,23 @@ def test_a_model_that_differs_is_not_written(tmp_path, monkeypatch, capsys, expo
     path = tmp_path / "model.onnx"
     assert main([*OPTIONS, "--output", str(path), *TINY, *SHALLOW]) == USER_ERROR
     assert "the exported model differs from the model" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_queries_count_where_scores_hide_them(tmp_path, monkeypatch, capsys):
+    """Sums of many queries are cut at 1, and the largest of many may be anybody's."""
+    from transavs.engine.export import check
+
+    run = check._run
+
+    def with_wrong_queries(*asked):
+        found = run(*asked)
+        return found | {"class_logits": found["class_logits"] + np.float32([0.01, 0, 0])}
+
+    monkeypatch.setattr(check, "_run", with_wrong_queries)
+    words = [*OPTIONS, "--sound", "embeddings", "--output", str(tmp_path / "model.onnx")]
+    assert main([*words, *TINY, *SHALLOW]) == USER_ERROR
+    assert "its queries' probabilities by up to 0.00" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

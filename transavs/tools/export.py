@@ -248,12 +248,13 @@ def _evaluate(
 def _report(output: str, facts: dict[str, Any], size: int) -> None:
     checked = facts["checked"]
     logger.info(
-        "%s: %.1f MB, %s; scores differ from PyTorch's by at most %.1g (at most %g is allowed), "
-        "tried on %d cases",
+        "%s: %.1f MB, %s; scores differ from PyTorch's by at most %.1g, probabilities of queries "
+        "by %.1g (at most %g is allowed), tried on %d cases",
         output,
         size / 1e6,
         ", ".join(f"{name} {own['shape']}" for name, own in facts["inputs"].items()),
         checked["max_difference"],
+        checked["max_query_difference"],
         checked["tolerance"],
         len(checked["cases"]),
     )

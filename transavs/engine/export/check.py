@@ -14,6 +14,8 @@ from transavs.audio import AudioEncoder
 from transavs.engine.export.exporter import trial_inputs, with_facts
 from transavs.engine.export.graph import ClipGraph
 from transavs.engine.export.runtime import ExportedModel
+from transavs.modeling.meta_arch import TransAVS
+from transavs.structures import QueryOutput
 
 #: Largest difference of two score maps, in [0, 1].
 TOLERANCE = 1e-4
@@ -21,6 +23,7 @@ TOLERANCE = 1e-4
 _MOST_PIXELS = 1e-3
 # Clips and frames of each trial.
 _CASES = ((1, 1), (2, 3), (3, 4))
+_QUERIES = ("class_logits", "mask_logits")
 _CLASS_BIAS = "model.query_decoder.class_head.bias"
 
 
@@ -46,17 +49,18 @@ def check_export(
         tolerance: of the scores.
 
     Returns:
-        ``max_difference`` of the scores, ``cases`` (clips, frames, height, width of each),
-        ``foreground`` (share of the pixels that the model marked), and ``other_pixels`` (share of
-        the pixels with another mask or class).
+        ``max_difference`` of the scores, ``max_query_difference`` of the queries' class and mask
+        probabilities (scores may be cut at 1, and hide one), ``cases`` (clips, frames, height,
+        width of each), ``foreground`` (share of the pixels that the model marked), and
+        ``other_pixels`` (share of the pixels with another mask or class).
 
     Raises:
-        ValueError: onnxruntime cannot run the graph, the scores differ by more than the tolerance,
-            or more than a thousandth of the pixels have another mask or class.
+        ValueError: onnxruntime cannot run the graph, scores or probabilities differ by more than
+            the tolerance, or more than a thousandth of the pixels have another mask or class.
     """
     most = facts["most_frames"]
     cases = [(clips, min(frames, most or frames)) for clips, frames in _CASES]
-    differences, foreground, others = [], [], []
+    differences, of_queries, foreground, others = [], [0.0], [], []
     for claims in (False, True) if "class_logits" in facts["outputs"] else (False,):
         own_graph, own_proto = _with_claims(graph, proto, size) if claims else (graph, proto)
         exported = ExportedModel(with_facts(own_proto, facts))
@@ -66,21 +70,27 @@ def check_export(
             expected = _ask(cfg, own_graph, pictures, sound)
             scores = expected["scores"].numpy()
             differences.append(float(np.abs(found["scores"] - scores).max()))
+            of_queries += [
+                float(np.abs(_probabilities(name, found[name]) - expected[name].numpy()).max())
+                for name in _QUERIES
+                if name in expected
+            ]
             foreground.append(float(expected["masks"].float().mean()))
             others += [
                 float((found[name] != expected[name].numpy()).mean())
                 for name in ("masks", "class_maps")
                 if name in found and name in expected
             ]
-    worst, other = max(differences), max(others)
-    if not worst <= tolerance or other > _MOST_PIXELS:
+    worst, query, other = (np.max(each).item() for each in (differences, of_queries, others))
+    if not (worst <= tolerance and query <= tolerance and other <= _MOST_PIXELS):
         raise ValueError(
-            f"the exported model differs from the model: its scores by up to {worst:.2g} (at most "
-            f"{tolerance:g} was expected), masks or classes in {100 * other:.3f} % of the pixels. "
-            "Nothing was written"
+            f"the exported model differs from the model: its scores by up to {worst:.2g} and its "
+            f"queries' probabilities by up to {query:.2g} (at most {tolerance:g} was expected), "
+            f"masks or classes in {100 * other:.3f} % of the pixels. Nothing was written"
         )
     return {
         "max_difference": worst,
+        "max_query_difference": query,
         "tolerance": tolerance,
         "cases": [[clips, frames, *size] for clips, frames in cases],
         "foreground": max(foreground),
@@ -123,8 +133,31 @@ def clips_of(cfg: CfgNode, graph: ClipGraph, frames: Tensor, sound: Tensor) -> l
 
 @torch.no_grad()
 def _ask(cfg: CfgNode, graph: ClipGraph, frames: Tensor, sound: Tensor) -> dict[str, Tensor]:
-    answers = graph.model(clips_of(cfg, graph, frames, sound))
-    return {name: torch.stack([own[name] for own in answers]) for name in answers[0]}
+    """What the model answers, and the probabilities of its queries, where it has any."""
+    seen: list[QueryOutput] = []
+    model: Any = graph.model
+    hook = None
+    if isinstance(model, TransAVS):
+        hook = model.query_decoder.register_forward_hook(
+            lambda module, inputs, outputs: seen.append(outputs[-1])
+        )
+    try:
+        answers = model(clips_of(cfg, graph, frames, sound))
+    finally:
+        if hook is not None:
+            hook.remove()
+    found = {name: torch.stack([own[name] for own in answers]) for name in answers[0]}
+    for output in seen:
+        for name in _QUERIES:
+            logits = getattr(output, name).unflatten(0, frames.shape[:2])
+            found[name] = torch.from_numpy(_probabilities(name, logits.numpy()))
+    return found
+
+
+def _probabilities(name: str, logits: Any) -> Any:
+    """Of class or mask logits, float32."""
+    values = torch.from_numpy(logits)
+    return (values.softmax(-1) if name == "class_logits" else values.sigmoid()).numpy()
 
 
 @torch.no_grad()
