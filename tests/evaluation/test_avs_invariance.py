@@ -103,6 +103,8 @@ def _run_rank(rank, shards, init_file, result_file):
     assert (result is None) == (rank != 0)
     if result is not None:
         torch.save(dict(result["avs"]), result_file)
+    # As transavs.engine.distributed.worker does: nobody leaves while another still reads.
+    comm.synchronize()
     torch.distributed.destroy_process_group()
 
 
