@@ -126,6 +126,29 @@ def test_resuming_from_a_periodic_checkpoint_after_a_crash(datasets_env, tmp_pat
     assert after.losses == {i: terms for i, terms in recorded.losses.items() if i >= 3}
 
 
+def test_a_resumed_training_takes_the_rates_of_its_configuration(datasets_env, tmp_path, caplog):
+    make_trainer(tmp_path, "SOLVER.MAX_ITER", 3)[0].train()
+    base = ("SOLVER.WARMUP_ITERS", 0, "SOLVER.MAX_ITER", 6)
+    same, _ = make_trainer(tmp_path, *base, resume=True)
+
+    def rates(trainer):
+        return sorted({group["lr"] for group in trainer.optimizer.param_groups})
+
+    # As if six iterations had been meant from the beginning.
+    assert rates(same) == pytest.approx([1e-4 * 0.5**0.9, 1e-3 * 0.5**0.9])
+    assert "changed since" not in caplog.text
+    options = (*base, "SOLVER.BASE_LR", 2e-5, "SOLVER.WEIGHT_DECAY", 0.5)
+    other, _ = make_trainer(tmp_path, *options, resume=True)
+    assert (
+        "learning rates 0.0001, 0.001 to 2e-06, 2e-05, weight decays 0, 0.05 to 0, 0.5"
+        in caplog.text
+    )
+    assert rates(other) == pytest.approx([2e-6 * 0.5**0.9, 2e-5 * 0.5**0.9])
+    assert max(g["weight_decay"] for g in other.optimizer.param_groups) == 0.5
+    other.train()
+    assert rates(other) == [0]
+
+
 def test_training_moves_all_that_is_trainable_and_nothing_else(datasets_env, tmp_path):
     trainer, _ = make_trainer(tmp_path / "run", "SOLVER.MAX_ITER", 3, "MODEL.BACKBONE.FREEZE", True)
     model = trainer.model

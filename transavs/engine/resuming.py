@@ -73,6 +73,7 @@ def resume_or_load(trainer: Trainer, resume: bool) -> None:
     """
     folder = trainer.cfg.OUTPUT_DIR
     checkpointer = trainer.checkpointer
+    rates = _rates(trainer)
     try:
         checkpointer.resume_or_load(trainer.cfg.MODEL.WEIGHTS, resume=resume)
     except ValueError as error:
@@ -88,6 +89,7 @@ def resume_or_load(trainer: Trainer, resume: bool) -> None:
     if found:
         # The checkpoint holds the iteration that had just been done.
         trainer.start_iter = trainer.iter + 1
+        _go_on_with(trainer, rates)
     for hook in trainer._hooks:
         if isinstance(hook, RunLog):
             hook.resuming = resume
@@ -105,6 +107,39 @@ def resume_or_load(trainer: Trainer, resume: bool) -> None:
         # Killed between the last numbered checkpoint and this one, which hold the same.
         copy_whole(found, final)
         write_note(folder, os.path.basename(final))
+
+
+def _rates(trainer: Trainer) -> list[dict[str, float]]:
+    """Learning rate at the schedule's start, and weight decay, of each group of parameters."""
+    groups = trainer._trainer.optimizer.param_groups
+    return [{name: group[name] for name in ("initial_lr", "weight_decay")} for group in groups]
+
+
+def _go_on_with(trainer: Trainer, rates: list[dict[str, float]]) -> None:
+    """Lets the configuration's rates count, where the checkpoint has others; a line tells."""
+    before = _rates(trainer)
+    scheduler = trainer.scheduler
+    scheduler.base_lrs = [own["initial_lr"] for own in rates]
+    groups = trainer._trainer.optimizer.param_groups
+    # By the schedule anew: SOLVER.MAX_ITER may have changed as well.
+    for group, own, rate in zip(groups, rates, scheduler.get_lr(), strict=True):
+        group.update(own, lr=rate)
+    if before == rates:
+        return
+    changed = [
+        f"{words} {_listed(before, name)} to {_listed(rates, name)}"
+        for name, words in (("initial_lr", "learning rates"), ("weight_decay", "weight decays"))
+        if [own[name] for own in before] != [own[name] for own in rates]
+    ]
+    logger.warning(
+        "the configuration has changed since the checkpoint that is resumed was saved: %s. The "
+        "training goes on with the configuration's",
+        ", ".join(changed),
+    )
+
+
+def _listed(rates: list[dict[str, float]], name: str) -> str:
+    return ", ".join(f"{value:g}" for value in sorted({own[name] for own in rates}))
 
 
 def finish_step(trainer: Trainer) -> None:
