@@ -248,6 +248,47 @@ def test_mistakes_in_the_configuration(tmp_path, capsys):
     )
 
 
+def test_mistakes_that_would_end_the_work_are_told_before_it(datasets_env, tmp_path, capsys):
+    """And nothing is made in vain."""
+    folder, file = tmp_path / "run", tmp_path / "file"
+    file.write_text("in the way")
+    frozen = ("MODEL.BACKBONE.FREEZE", True, "MODEL.BACKBONE.CACHE")
+    for place in (file, file / "below"):
+        message = error_of(capsys, words(folder, *frozen, place))
+        assert f"MODEL.BACKBONE.CACHE: {file} is a file, expected a folder" in message
+    message = error_of(capsys, words(folder, "MODEL.COMPILE", "inductr"))
+    assert "must be a backend of torch.compile" in message
+    # Found when the model is there.
+    assert "none.pth" in error_of(capsys, words(folder, "MODEL.WEIGHTS", tmp_path / "none.pth"))
+    assert {path.name for path in tmp_path.iterdir()} == {"file", datasets_env.name}
+
+
+HOLDER = """
+import sys
+from transavs.utils.folder_lock import ProcessLock
+
+with ProcessLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_training_in_a_folder_at_a_time(datasets_env, tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("of the other")
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        message = error_of(capsys, words(folder))
+        assert f"another command is at work in {folder}: process {holder.pid}" in message
+        assert (folder / "config.yaml").read_text() == "of the other"
+        assert not (folder / "log.txt").exists()
+        holder.communicate()
+    assert run_as_a_process(words(folder, "SOLVER.MAX_ITER", 1)) == 0
+    assert not list(folder.glob(".*"))
+
+
 def test_no_data(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nowhere"))
     assert str(tmp_path / "nowhere") in error_of(capsys, words(tmp_path / "run"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from transavs.utils.folder_lock import FileLock, FolderLock
+from transavs.utils.folder_lock import FileLock, FolderLock, ProcessLock
 
 
 def test_one_holder_at_a_time(tmp_path: Path) -> None:
@@ -69,3 +69,54 @@ def test_a_lock_that_goes_away_while_it_is_waited_for(tmp_path, monkeypatch):
         assert own.exists()
         with pytest.raises(ValueError, match="another command"), FileLock(path):
             pass
+
+
+OTHER = """
+import os, sys
+from transavs.utils.folder_lock import ProcessLock
+
+with ProcessLock(sys.argv[1]):
+    child = os.fork() if sys.argv[2:] else 1
+    if not child:
+        sys.stdin.read()
+        os._exit(0)
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def other_process(folder, *words):
+    command = [sys.executable, "-c", OTHER, str(folder), *words]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_a_process_has_a_folder_for_itself(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    other = other_process(folder)
+    try:
+        process = int(other.stdout.readline())
+        with pytest.raises(ValueError, match=f"at work in {folder}: process {process}. Wait"):
+            with ProcessLock(folder):
+                pass
+    finally:
+        other.communicate()
+    # Nothing was put into it.
+    assert not folder.exists() and folder.parent.is_dir()
+    with ProcessLock(folder):
+        (folder / "result").touch()
+    assert [path.name for path in folder.iterdir()] == ["result"]
+    with ProcessLock(folder):
+        (folder / "result").unlink()
+    assert folder.is_dir()  # it was there before
+
+
+def test_a_killed_process_leaves_no_lock_with_its_children(tmp_path):
+    other = other_process(tmp_path, "with a child")
+    other.stdout.readline()
+    other.kill()
+    other.wait()
+    assert (tmp_path / ".work.lock").exists()
+    with ProcessLock(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+    other.stdin.close()

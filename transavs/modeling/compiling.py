@@ -23,6 +23,19 @@ def compile_parts(model: nn.Module, backend: str = "inductor") -> None:
     Raises:
         ValueError: there is no such backend, or inductor finds no C++ compiler for the CPU.
     """
+    check_backend(backend, all(value.device.type == "cpu" for value in model.parameters()))
+    for name, part in model.named_children():
+        if name != "criterion":
+            part.compile(backend=backend)
+
+
+def check_backend(backend: str, on_cpu: bool) -> None:
+    """Raises ValueError for a backend that is unknown, or that cannot work on this machine.
+
+    Args:
+        backend: of ``torch.compile``.
+        on_cpu: the model is there, where inductor needs a C++ compiler.
+    """
     from torch._dynamo import list_backends
 
     if backend not in list_backends(exclude_tags=()):
@@ -30,11 +43,8 @@ def compile_parts(model: nn.Module, backend: str = "inductor") -> None:
             f"MODEL.COMPILE must be a backend of torch.compile such as 'inductor', or '', got "
             f"{backend!r}"
         )
-    if backend == "inductor" and all(value.device.type == "cpu" for value in model.parameters()):
+    if backend == "inductor" and on_cpu:
         _check_compiler()
-    for name, part in model.named_children():
-        if name != "criterion":
-            part.compile(backend=backend)
 
 
 def _check_compiler() -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -21,6 +22,7 @@ from transavs.engine.distributed import Failure, Job, JobFailed, add_job_argumen
 from transavs.engine.resuming import unchanged_if_refused
 from transavs.engine.robustness import check_conditions
 from transavs.engine.trained_model import check_device
+from transavs.modeling.compiling import check_backend
 from transavs.tools.command_line import (
     add_debug_option,
     check_folder_to_be,
@@ -29,6 +31,7 @@ from transavs.tools.command_line import (
     read_cfg,
     user_message,
 )
+from transavs.utils.folder_lock import ProcessLock
 from transavs.utils.package_files import find_config
 
 logger = logging.getLogger(__name__)
@@ -39,18 +42,21 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     cfg = read_cfg(args.config_file, args.opts)
     if args.eval_only:
         return _evaluate(cfg, args)
-    with unchanged_if_refused(cfg.OUTPUT_DIR):
-        _set_up(cfg, args)
-        trainer = Trainer(cfg)
-        trainer.resume_or_load(resume=args.resume)
-    trainer.train()
-    if not cfg.DATASETS.TEST:
-        return None
-    # The score to report: the best model by validation, or the last, on the test sets.
-    best = trainer.best_checkpoint()
-    if best:
-        SafeCheckpointer(trainer.model).load(best)
-    return Trainer.test(cfg, trainer.model)
+    with ExitStack() as held:
+        if comm.is_main_process():
+            held.enter_context(ProcessLock(cfg.OUTPUT_DIR))
+        with unchanged_if_refused(cfg.OUTPUT_DIR):
+            _set_up(cfg, args)
+            trainer = Trainer(cfg)
+            trainer.resume_or_load(resume=args.resume)
+        trainer.train()
+        if not cfg.DATASETS.TEST:
+            return None
+        # The score to report: the best model by validation, or the last, on the test sets.
+        best = trainer.best_checkpoint()
+        if best:
+            SafeCheckpointer(trainer.model).load(best)
+        return Trainer.test(cfg, trainer.model)
 
 
 def _evaluate(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
@@ -95,9 +101,9 @@ def _in_a_line(record: logging.LogRecord) -> bool:
 def check_before_work(cfg: CfgNode, args: argparse.Namespace, job: Job) -> None:
     """Raises ValueError or OSError for what would otherwise end the work, perhaps after hours.
 
-    Looks at the names in the configuration, the device, the batch, the output folder, whether all
-    files of all data sets are there (not into them), the file of precomputed embeddings, and
-    whether the test sets can be heard under ``TEST.ROBUSTNESS``.
+    Looks at the names in the configuration, the device, the batch, what compiles, the folders that
+    are written to, whether all files of all data sets are there (not into them), the file of
+    precomputed embeddings, and whether the test sets can be heard under ``TEST.ROBUSTNESS``.
     """
     check_names(cfg)
     check_device(cfg)
@@ -109,7 +115,11 @@ def check_before_work(cfg: CfgNode, args: argparse.Namespace, job: Job) -> None:
             f"SOLVER.IMS_PER_BATCH ({cfg.SOLVER.IMS_PER_BATCH}) must be a multiple of the "
             f"{job.world_size} processes: it counts the clips of all of them"
         )
+    if cfg.MODEL.COMPILE:
+        check_backend(cfg.MODEL.COMPILE, cfg.MODEL.DEVICE == "cpu")
     check_folder_to_be("OUTPUT_DIR", cfg.OUTPUT_DIR)
+    if cfg.MODEL.BACKBONE.CACHE:
+        check_folder_to_be("MODEL.BACKBONE.CACHE", os.path.expanduser(cfg.MODEL.BACKBONE.CACHE))
     names = list(cfg.DATASETS.TEST)
     if not args.eval_only:
         names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *names]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 
 class FolderLock:
@@ -65,10 +67,10 @@ class FileLock:
         self._path = self._file.with_name(f".{self._file.name}.lock")
         self._descriptor = -1
 
-    def __enter__(self) -> FileLock:
+    def __enter__(self) -> Self:
         while True:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-            _lock(self._descriptor, self._held)
+            self._lock()
             try:
                 if os.path.samestat(os.fstat(self._descriptor), os.stat(self._path)):
                     return self
@@ -81,6 +83,9 @@ class FileLock:
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
+    def _lock(self) -> None:
+        _lock(self._descriptor, self._held)
+
     def _held(self) -> str:
         return (
             f"another command is writing {self._file}: wait until it has ended, or name another "
@@ -88,10 +93,52 @@ class FileLock:
         )
 
 
-def _lock(descriptor: int, held: Callable[[], str]) -> None:
+class ProcessLock(FileLock):
+    """Holds a lock on a folder for this process alone, not for those that it starts.
+
+    They may outlive it by seconds after a kill, and the work can begin again at once. A second lock
+    in the same process is not refused.
+
+    Args:
+        folder: made if it is not there, and then removed again if nothing was put into it. While
+            the lock is held a file ``.work.lock`` lies in it.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
+        self._made = False
+        super().__init__(self._folder / "work")
+
+    def __enter__(self) -> Self:
+        self._made = not self._folder.is_dir()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if self._made:
+            with suppress(OSError):  # not empty, as it should be
+                self._folder.rmdir()
+
+    def _lock(self) -> None:
+        _lock(self._descriptor, self._held, fcntl.lockf)
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, f"{os.getpid()}\n".encode())
+
+    def _held(self) -> str:
+        return (
+            f"another command is at work in {self._folder}: process "
+            f"{self._path.read_text().strip() or 'unknown'}. Wait until it has ended, or name "
+            "another folder"
+        )
+
+
+def _lock(
+    descriptor: int, held: Callable[[], str], lock: Callable[[int, int], object] | None = None
+) -> None:
     """Locks an open file; if somebody else has, closes it and raises ValueError that says so."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (lock or fcntl.flock)(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         raise ValueError(held()) from None
