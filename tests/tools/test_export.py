@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_models import TINY
 
-from transavs.engine.export import ExportedClipModel, ExportedModel
+from transavs.engine.export import ExportedClipModel, ExportedModel, quantize_audio_encoder
 from transavs.tools.command_line import INTERRUPTED, USER_ERROR
 from transavs.tools.export import main
 
@@ -39,9 +39,13 @@ def test_facts(exported, model):
     assert facts["inputs"]["frames"]["shape"] == ["batch", "frames", 3, 40, 64]
     assert facts["sound"] == "waveform" and facts["sample_rate_hz"] == 16_000
     assert facts["most_frames"] == 5 and len(facts["fingerprint"]) == 64
-    assert 0 < facts["checked"]["max_difference"] <= 1e-4
-    assert 0 < facts["checked"]["max_query_difference"] <= 1e-4
-    assert facts["checked"]["foreground"] > 0
+    before, written = facts["int8"]["checked_before"], facts["checked"]
+    assert before["bounds"] == {"scores": 1e-4, "queries": 1e-4, "pixels": 1e-3}
+    assert 0 < before["max_difference"] <= 1e-4 and 0 < before["max_query_difference"] <= 1e-4
+    # The file that was written, with its audio encoder in 8 bits, was compared itself.
+    assert before["max_query_difference"] < written["max_query_difference"] <= 0.2
+    assert written["max_difference"] <= written["bounds"]["scores"] == 0.2
+    assert written["foreground"] > 0
     assert facts["int8"]["layers"] == 1
     assert facts["int8"]["bytes_after"] < facts["int8"]["bytes_before"]
     assert set(facts["latency"]["runtimes"]) == {
@@ -130,6 +134,23 @@ def test_a_model_that_differs_is_not_written(tmp_path, monkeypatch, capsys, expo
     path = tmp_path / "model.onnx"
     assert main([*OPTIONS, "--output", str(path), *TINY, *SHALLOW]) == USER_ERROR
     assert "the exported model differs from the model" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_8_bits_spoil_is_not_written(tmp_path, monkeypatch, capsys):
+    from transavs.tools import export
+
+    def spoilt(proto):
+        proto, facts = quantize_audio_encoder(proto)
+        (bias,) = (x for x in proto.graph.initializer if x.name.endswith("class_head.bias"))
+        bias.raw_data = np.float32([9, 0, 0]).tobytes()
+        return proto, facts
+
+    monkeypatch.setattr(export, "quantize_audio_encoder", spoilt)
+    words = [*OPTIONS, "--sound", "examples", "--int8-audio"]
+    words += ["--output", str(tmp_path / "model.onnx"), *TINY, *SHALLOW]
+    assert main(words) == USER_ERROR
+    assert "(at most 0.2 was expected)" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

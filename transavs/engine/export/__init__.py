@@ -1,6 +1,6 @@
 """Models as ONNX files: exported, checked against PyTorch, run without it, and timed."""
 
-from transavs.engine.export.check import TOLERANCE, check_export
+from transavs.engine.export.check import INT8, SAME, Bounds, check_export
 from transavs.engine.export.exported_clips import ExportedClipModel
 from transavs.engine.export.exporter import (
     check_packages,
@@ -16,8 +16,10 @@ from transavs.engine.export.latency import format_latency, measure_latency
 from transavs.engine.export.runtime import ExportedModel
 
 __all__ = [
+    "INT8",
+    "SAME",
     "SOUNDS",
-    "TOLERANCE",
+    "Bounds",
     "ClipGraph",
     "ExportedClipModel",
     "ExportedModel",
