@@ -5,6 +5,7 @@ Importing the package registers, with detectron2, the data sets ``avsbench_*`` a
 that ``build_model(cfg)`` and ``DatasetCatalog.get(name)`` find them.
 """
 
+import logging
 import sys
 import warnings
 
@@ -19,6 +20,12 @@ if sys.argv[:1] == ["-m"]:
 # detectron2 still marks functions for TorchScript, of which PyTorch warns at every import.
 warnings.filterwarnings(
     "ignore", message=".*torch.jit.script.* is deprecated", category=FutureWarning
+)
+
+# What detectron2's imports say where CUDA's compiler is installed without a GPU; nothing here needs
+# either.
+logging.getLogger("torch.utils.cpp_extension").addFilter(
+    lambda record: not record.getMessage().startswith("No CUDA runtime is found")
 )
 
 try:
