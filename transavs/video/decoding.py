@@ -15,6 +15,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from transavs.audio import SAMPLE_RATE_HZ
+from transavs.audio.io import declared_and_present
 from transavs.audio.waveform import LARGEST_KERNEL
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,8 @@ class SoundBlocks:
         sample_rate: of the blocks, in Hz.
         channels: of the blocks.
 
-    Iterating yields float32 ``[channels, n]``, full scale at 1, at most a second at a time.
+    Iterating yields float32 ``[channels, n]``, full scale at 1, at most a second at a time. At the
+    end of a wav file that holds less than its header announces, a warning counts what is missing.
     """
 
     def __init__(
@@ -172,6 +174,7 @@ class SoundBlocks:
         except ValueError:
             self._container.close()
             raise
+        self._path = path
         self._origin = container_start(self._container) if origin is None else origin
         context = self._stream.codec_context
         self.sample_rate = int(context.sample_rate or 0)
@@ -202,6 +205,19 @@ class SoundBlocks:
             for first in range(0, late.shape[1], rate):
                 yield late[:, first : first + rate]
             position += late.shape[1]
+        self._tell_of_missing(position / rate)
+
+    def _tell_of_missing(self, seconds: float) -> None:
+        """Warns about a wav file that is cut short; FFmpeg takes what is there for the whole."""
+        declared, present = declared_and_present(self._path) or (0, 0)
+        if 0 < present < declared:
+            logger.warning(
+                "%s is cut short: its header announces %.2f s of sound, the last %.2f s are "
+                "missing; silence takes their place",
+                self._path,
+                seconds * declared / present,
+                seconds * (declared - present) / present,
+            )
 
     def close(self) -> None:
         self._container.close()
