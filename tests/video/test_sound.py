@@ -161,6 +161,13 @@ class TestErrors:
         with pytest.raises(FileNotFoundError, match="check the path"):
             FileSound(tmp_path / "sound.wav")
 
+    @pytest.mark.parametrize("rate", [1, 999, 2_000_000])
+    def test_a_rate_that_no_recording_has(self, tmp_path, rate):
+        path = tmp_path / "sound.wav"
+        soundfile.write(path, np.zeros(10), rate)
+        with pytest.raises(ValueError, match=f"sound.wav has a sound of {rate} Hz.*convert it"):
+            FileSound(path)
+
 
 class TestWaveformSound:
     def test_windows(self):

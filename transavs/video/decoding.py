@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from transavs.audio import SAMPLE_RATE_HZ
 from transavs.audio.io import declared_and_present
-from transavs.audio.waveform import LARGEST_KERNEL
+from transavs.audio.waveform import HIGHEST_RATE_HZ, LARGEST_KERNEL, LOWEST_RATE_HZ
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +151,10 @@ class SoundBlocks:
         most_channels: more are mixed down to two; None keeps all.
         new_rate: that the audio room will resample the blocks to, in Hz.
 
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not readable, no such track, or a sample rate that no recording has.
+
     Attributes:
         sample_rate: of the blocks, in Hz.
         channels: of the blocks.
@@ -179,6 +183,12 @@ class SoundBlocks:
         context = self._stream.codec_context
         self.sample_rate = int(context.sample_rate or 0)
         rate = self.sample_rate
+        if rate and not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
+            self._container.close()
+            raise ValueError(
+                f"{path} has a sound of {rate} Hz, expected {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}: "
+                "convert it, for example with `ffmpeg -i IN -ar 16000 OUT`"
+            )
         fits = rate in allowed_rates if allowed_rates else _has_kernel(rate, new_rate)
         if not fits:
             self.sample_rate = _SUBSTITUTE_RATE_HZ
