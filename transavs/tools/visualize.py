@@ -16,7 +16,14 @@ from PIL import Image
 from transavs.data import CONDITIONS, AVSDatasetMapper, load_records, with_condition
 from transavs.data.avsbench import Record
 from transavs.engine.trained_model import ask, load_trained_model
-from transavs.tools.command_line import CommandParser, command, read_cfg, split_names, start_logging
+from transavs.tools.command_line import (
+    CommandParser,
+    check_folder_to_be,
+    command,
+    read_cfg,
+    split_names,
+    start_logging,
+)
 from transavs.utils.progress import progress_bar
 from transavs.utils.whole_files import WholeFile, cannot_write
 from transavs.visualization import draw_clip, draw_under_sounds
@@ -39,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--weights", default="", metavar="FILE", help="checkpoint (default: MODEL.WEIGHTS)"
     )
     parser.add_argument("--dataset", metavar="NAME", help="default: the first of DATASETS.TEST")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--output", required=True, metavar="DIR")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--count", type=int, default=8, help="clips, spread over the data set; 0 for all"
@@ -75,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draws the pictures; returns the exit code (2 for a mistake in the arguments)."""
     args = build_parser().parse_args(argv)
     start_logging()
+    _check(args)
     cfg = read_cfg(args.config_file, args.opts)
-    check_cell_width(args.cell_width)
     if args.dataset is None and not cfg.DATASETS.TEST:
         raise ValueError("the configuration has no DATASETS.TEST: name one with --dataset")
     records = load_records(args.dataset or cfg.DATASETS.TEST[0])
@@ -90,6 +97,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     draw_records(cfg, records, args)
     logger.info("%d pictures in %s", len(records), args.output)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises ValueError or OSError for options that cannot be drawn with; makes nothing."""
+    if not args.output:
+        raise ValueError("--output is empty: name the folder of the pictures")
+    check_folder_to_be("--output", args.output)
+    check_cell_width(args.cell_width)
 
 
 def check_cell_width(pixels: int) -> None:
@@ -126,7 +141,6 @@ def draw_records(cfg: CfgNode, records: Sequence[Record], args: argparse.Namespa
     """Writes the picture of each record into ``args.output``."""
     model = None if args.ground_truth_only else load_trained_model(cfg, args.weights)
     mapper = AVSDatasetMapper(cfg, is_train=False)
-    args.output.mkdir(parents=True, exist_ok=True)
     for record in progress_bar(records, "drawing", "clip"):
         clip = mapper(record)
         prediction, queries = None, None
@@ -143,7 +157,7 @@ def draw_records(cfg: CfgNode, records: Sequence[Record], args: argparse.Namespa
             cell_width=args.cell_width,
             title=f"{record['clip_id']}, {describe_sound(record)}",
         )
-        save_picture(args.output / f"{file_stem(record['clip_id'])}.png", picture)
+        save_picture(Path(args.output) / f"{file_stem(record['clip_id'])}.png", picture)
 
 
 def compare_sounds(cfg: CfgNode, records: Sequence[Record], args: argparse.Namespace) -> int:
@@ -164,7 +178,6 @@ def compare_sounds(cfg: CfgNode, records: Sequence[Record], args: argparse.Names
     }
     model = load_trained_model(cfg, args.weights)
     mapper = AVSDatasetMapper(cfg, is_train=False)
-    args.output.mkdir(parents=True, exist_ok=True)
     same_clips = list(zip(*chosen.values(), strict=True))
     for under in progress_bar(same_clips, "drawing", "clip"):
         clips = {}
@@ -172,7 +185,7 @@ def compare_sounds(cfg: CfgNode, records: Sequence[Record], args: argparse.Names
             clips[f"{name}: {describe_sound(record)}"] = mapper(record)
         answers = {title: ask(model, clip).prediction for title, clip in clips.items()}
         picture = draw_under_sounds(clips, answers, cfg.INPUT.FORMAT, cell_width=args.cell_width)
-        save_picture(args.output / f"{file_stem(under[0]['clip_id'])}.png", picture)
+        save_picture(Path(args.output) / f"{file_stem(under[0]['clip_id'])}.png", picture)
     return len(same_clips)
 
 
