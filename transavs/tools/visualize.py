@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # Beside the conditions: each of them.
 _EVERY_SOUND = "all"
+#: Of a frame, in pixels: ten of them in five rows are half a gigabyte.
+WIDEST_CELL = 2048
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--count", type=int, default=8, help="clips, spread over the data set; 0 for all"
     )
-    which.add_argument("--clips", default="", metavar="ID,ID", help="these clips")
+    which.add_argument("--clips", metavar="ID,ID", help="these clips")
     parser.add_argument(
         "--condition",
         choices=[*CONDITIONS, _EVERY_SOUND],
@@ -93,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     # The condition comes first: which sound a clip gets must not depend on the choice of clips.
     records = with_condition(records, args.condition, args.seed)
-    records = choose_records(records, args.count, split_names(args.clips))
+    records = choose_records(records, args.count, split_names(args.clips or ""))
     draw_records(cfg, records, args)
     logger.info("%d pictures in %s", len(records), args.output)
     return 0
@@ -105,12 +107,21 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--output is empty: name the folder of the pictures")
     check_folder_to_be("--output", args.output)
     check_cell_width(args.cell_width)
+    if args.clips is not None and not split_names(args.clips):
+        raise ValueError(
+            f"--clips names no clip, got {args.clips!r}: name some, or take --count instead"
+        )
+    if args.ground_truth_only and args.draw_queries and args.condition != _EVERY_SOUND:
+        raise ValueError(
+            "--draw-queries shows what a model claims, and --ground-truth-only asks none: leave "
+            "one of them out"
+        )
 
 
 def check_cell_width(pixels: int) -> None:
     """Raises ValueError for a width that no frame can have."""
-    if pixels < 1:
-        raise ValueError(f"--cell-width must be 1 pixel or more, got {pixels}")
+    if not 1 <= pixels <= WIDEST_CELL:
+        raise ValueError(f"--cell-width must be 1 to {WIDEST_CELL} pixels, got {pixels}")
 
 
 def choose_records(records: Sequence[Record], count: int, clip_ids: Sequence[str]) -> list[Record]:
@@ -173,7 +184,7 @@ def compare_sounds(cfg: CfgNode, records: Sequence[Record], args: argparse.Names
         except (ValueError, FileNotFoundError) as error:
             logger.warning("left out %s: %s", name, error)
     chosen = {
-        name: choose_records(under, args.count, split_names(args.clips))
+        name: choose_records(under, args.count, split_names(args.clips or ""))
         for name, under in changed.items()
     }
     model = load_trained_model(cfg, args.weights)
