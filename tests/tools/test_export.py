@@ -190,6 +190,9 @@ def test_a_graph_that_fails_when_it_runs(tmp_path, monkeypatch, capsys, exported
         (["--output", "a.onnx", "--weights", "b.pth"], "--weights without --config-file"),
         (["--output", "a.onnx", "--evaluate", "demo_ms3_test"], "needs --sound examples"),
         (["--output", "a.onnx", "--repeats", "0"], "--repeats must be at least 1"),
+        (["--output", "a.onnx", "--frames", "3"], "--frames is about --latency: add that"),
+        (["--output", "a.onnx", "--repeats", "3"], "--repeats is about --latency: add that"),
+        (["--output", "a.onnx", "--no-compile"], "--no-compile is about --latency: add that"),
         (["--output", "a.onnx", "MODEL.WEIGHTS", "b"], "MODEL.WEIGHTS without --config-file"),
         # Nor is a folder left behind that nothing was written into.
         (
@@ -211,6 +214,15 @@ def test_mistakes(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(words) == USER_ERROR
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("size", ["9999999999", "224,2049"])
+def test_frames_too_large(size, capsys, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        main(["--output", str(tmp_path / "a.onnx"), "--size", size])
+    assert ended.value.code == USER_ERROR
+    assert f"--size: expected at most 2048 pixels a side, got '{size}'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
