@@ -109,6 +109,8 @@ def test_films(case, model, tmp_path, capsys):
     Case("another version", "benchmark", COMPARE, "a.json", "expected a benchmark of version 1",
          write("a.json", json.dumps({"version": 9}))),
     Case("deep", "benchmark", COMPARE, "a.json", "expected|no JSON", write("a.json", DEEP)),
+    Case("no numbers", "benchmark", COMPARE, "a.json", "holds no number to compare: measure again",
+         write("a.json", json.dumps({"version": 1}))),
     Case("no page", "make_model_zoo", ZOO, "page.md", "name the page with --page"),
     Case("a page without marks", "make_model_zoo", "--page {}/page.md", "page.md", "generated",
          write("page.md", "by hand")),

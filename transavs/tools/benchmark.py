@@ -140,7 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_logging()
     if args.compare:
         check_alone(args, parser)
-        print(format_comparison(*(read_benchmark(path) for path in args.compare)))
+        first, second = args.compare
+        print(format_comparison(read_benchmark(first), read_benchmark(second), (first, second)))
         return 0
     check(args, parser)
     torch.set_num_threads(args.threads)
