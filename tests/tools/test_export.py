@@ -71,10 +71,12 @@ def test_wrong_arrays_are_told(model):
         "2 clips of frames, but 1 of waveform": (frames, sound[:1]),
         "at most 5 frames a clip, got 6": (np.tile(frames, (1, 2, 1, 1, 1)), sound),
         "must be finite": (frames, sound + np.nan),
+        r"waveform: expected samples in \[-1, 1\], got 32767: divide": (frames, sound - 32767),
     }
     for message, arrays in cases.items():
         with pytest.raises(ValueError, match=message):
             model(*arrays)
+    assert model(frames, sound + np.float32(1.5), "masks")  # as filters overshoot
     with pytest.raises(ValueError, match="not 'mask'"):
         model(frames, sound, "mask")
     with pytest.raises(ValueError, match="--sound examples, got 'waveform'"):
@@ -92,10 +94,14 @@ def test_other_files_are_told(tmp_path):
 def test_providers_of_onnxruntime(exported):
     lacking = ("CUDAExecutionProvider", "CPUExecutionProvider")
     assert ExportedModel(exported, providers=lacking).sound == "waveform"
+    assert ExportedModel(exported, providers="CPUExecutionProvider").sound == "waveform"
+    with pytest.raises(ValueError, match=r"threads must be 0 .* or more, got -1"):
+        ExportedModel(exported, threads=-1)
     for providers, told in (
         (("CPUExecutionProvider", "GPU"), "CPUExecutionProvider, not GPU"),
         (("XnnpackExecutionProvider",), "CPUExecutionProvider, not XnnpackExecutionProvider"),
         ((), "not none"),
+        ("GPU", "CPUExecutionProvider, not GPU"),
     ):
         with pytest.raises(ValueError, match=f"onnxruntime has here the providers .*{told}"):
             ExportedModel(exported, providers=providers)
