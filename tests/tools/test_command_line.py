@@ -152,6 +152,28 @@ def test_ctrl_c_while_a_module_is_imported(fault: str, code: int, shown: bool, t
     assert shown or not ended.stderr
 
 
+@pytest.mark.parametrize("by_module", [True, False])
+def test_a_module_that_is_run_keeps_its_name(by_module: bool, tmp_path) -> None:
+    """``python -m`` and a path call it ``__main__``; lines and files of tracebacks do not."""
+    (tmp_path / "room").mkdir()
+    path = tmp_path / "room" / "failing.py"
+    path.write_text(
+        "from transavs.tools.command_line import command\n\n\n@command\ndef main(argv=None):\n"
+        "    raise (ValueError if argv else KeyError)('amiss')\n\n\nmain(['x'])\nmain([])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, *(["-m", "room.failing"] if by_module else [str(path)])],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    mistake, ours = ended.stderr.splitlines()
+    assert mistake == "failing: error: amiss" and ours.startswith("failing: unexpected KeyError")
+    assert [file.stem.startswith("failing-") for file in tmp_path.glob("*.txt")] == [True]
+
+
 def test_files_to_be_written_are_looked_at_without_a_trace(tmp_path, monkeypatch) -> None:
     (tmp_path / "file").write_text("")
     check_output_files({"--output": str(tmp_path / "a" / "b" / "c.txt"), "--report": None}, {})

@@ -75,10 +75,12 @@ def test_wrong_arrays_are_told(model):
         "2 clips of frames, but 1 of waveform": (frames, sound[:1]),
         "at most 5 frames a clip, got 6": (np.tile(frames, (1, 2, 1, 1, 1)), sound),
         "must be finite": (frames, sound + np.nan),
+        r"waveform: expected samples in \[-1, 1\], got 32767: divide": (frames, sound - 32767),
     }
     for message, arrays in cases.items():
         with pytest.raises(ValueError, match=message):
             model(*arrays)
+    assert model(frames, sound + np.float32(1.5), "masks")  # as filters overshoot
     with pytest.raises(ValueError, match="not 'mask'"):
         model(frames, sound, "mask")
     with pytest.raises(ValueError, match="--sound examples, got 'waveform'"):
@@ -96,10 +98,14 @@ def test_other_files_are_told(tmp_path):
 def test_providers_of_onnxruntime(exported):
     lacking = ("CUDAExecutionProvider", "CPUExecutionProvider")
     assert ExportedModel(exported, providers=lacking).sound == "waveform"
+    assert ExportedModel(exported, providers="CPUExecutionProvider").sound == "waveform"
+    with pytest.raises(ValueError, match=r"threads must be 0 .* or more, got -1"):
+        ExportedModel(exported, threads=-1)
     for providers, told in (
         (("CPUExecutionProvider", "GPU"), "CPUExecutionProvider, not GPU"),
         (("XnnpackExecutionProvider",), "CPUExecutionProvider, not XnnpackExecutionProvider"),
         ((), "not none"),
+        ("GPU", "CPUExecutionProvider, not GPU"),
     ):
         with pytest.raises(ValueError, match=f"onnxruntime has here the providers .*{told}"):
             ExportedModel(exported, providers=providers)
@@ -211,6 +217,9 @@ def test_a_graph_that_fails_when_it_runs(tmp_path, monkeypatch, capsys, exported
         (["--output", "a.onnx", "--weights", "b.pth"], "--weights without --config-file"),
         (["--output", "a.onnx", "--evaluate", "demo_ms3_test"], "needs --sound examples"),
         (["--output", "a.onnx", "--repeats", "0"], "--repeats must be at least 1"),
+        (["--output", "a.onnx", "--frames", "3"], "--frames is about --latency: add that"),
+        (["--output", "a.onnx", "--repeats", "3"], "--repeats is about --latency: add that"),
+        (["--output", "a.onnx", "--no-compile"], "--no-compile is about --latency: add that"),
         (["--output", "a.onnx", "MODEL.WEIGHTS", "b"], "MODEL.WEIGHTS without --config-file"),
         # Nor is a folder left behind that nothing was written into.
         (
@@ -232,6 +241,15 @@ def test_mistakes(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(words) == USER_ERROR
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("size", ["9999999999", "224,2049"])
+def test_frames_too_large(size, capsys, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        main(["--output", str(tmp_path / "a.onnx"), "--size", size])
+    assert ended.value.code == USER_ERROR
+    assert f"--size: expected at most 2048 pixels a side, got '{size}'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

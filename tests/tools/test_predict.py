@@ -42,15 +42,17 @@ def run(manifest, output, *options):
     return main([str(manifest), "--output", str(output), "--workers", "0", *map(str, options)])
 
 
-def test_to_the_end_and_again(model, manifest, tmp_path, caplog):
+def test_to_the_end_and_again(model, manifest, tmp_path, caplog, capsys):
     out = tmp_path / "out"
     assert run(manifest, out, *model, "--set", "INPUT.MIN_SIZE_TEST", 16) == 0
     assert "3 of 4 items predicted, 3 of them now" in caplog.text
     assert "1 items were set aside" in caplog.text and "lost: no film at" in caplog.text
     assert [one.id for one in read_predictions(out)] == ["0", "1", "2"]
+    assert "predicting: " in capsys.readouterr().err
     caplog.clear()
     assert run(manifest, out, *model, "--set", "INPUT.MIN_SIZE_TEST", 16) == 0
     assert "3 items finished before, 0 left" in caplog.text
+    assert "predicting: " not in capsys.readouterr().err
 
 
 def test_ctrl_c(model, manifest, tmp_path, caplog, monkeypatch):

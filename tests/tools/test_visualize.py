@@ -103,6 +103,14 @@ def test_mistakes_are_told_in_a_line(
     assert re.search(f"visualize: error: .*{message}", errors), errors
 
 
+def test_a_mistake_leaves_no_folder_behind(arguments: list[str]) -> None:
+    """The sound of the first clip is not there, which shows when it is drawn."""
+    (sound,) = Path(arguments[1]).parent.glob("clips/**/audio_wav/**/loud_a.wav")
+    sound.unlink()
+    assert main([*arguments, "--ground-truth-only"]) == 2
+    assert not Path(arguments[3]).exists()
+
+
 def test_missing_gpu_is_told(
     arguments: list[str],
     monkeypatch: pytest.MonkeyPatch,

@@ -47,6 +47,14 @@ def test_sound_from_elsewhere_and_none(tmp_path):
     assert film.has_sound and film.sound().window(8_000, 9).allclose(torch.tensor(0.25), atol=1e-3)
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_a_sound_of_no_samples_is_none(tmp_path, suffix):
+    folder = write_folder(tmp_path / "clip", 2, sounds=())
+    soundfile.write(folder / f"sound{suffix}", np.zeros(0), 16_000)
+    film = FrameFolder(folder)
+    assert not film.has_sound and film.sound().is_silence
+
+
 class TestFoldersWithout:
     def test_pictures(self, tmp_path):
         with pytest.raises(ValueError, match="holds no pictures"):

@@ -1,6 +1,7 @@
 """Sounds of films: the audio room's own samples, read as a stream and placed by timestamps."""
 
 import logging
+import struct
 
 import films
 import numpy as np
@@ -160,6 +161,13 @@ class TestErrors:
         with pytest.raises(FileNotFoundError, match="check the path"):
             FileSound(tmp_path / "sound.wav")
 
+    @pytest.mark.parametrize("rate", [1, 999, 2_000_000])
+    def test_a_rate_that_no_recording_has(self, tmp_path, rate):
+        path = tmp_path / "sound.wav"
+        soundfile.write(path, np.zeros(10), rate)
+        with pytest.raises(ValueError, match=f"sound.wav has a sound of {rate} Hz.*convert it"):
+            FileSound(path)
+
 
 class TestWaveformSound:
     def test_windows(self):
@@ -195,3 +203,29 @@ def test_damaged_sound_is_left_out(tmp_path, caplog):
     assert window.isfinite().all() and window[:16_000].abs().max() > 0.4
     expected = torch.from_numpy(samples[:16_000]).float()
     torch.testing.assert_close(window[:16_000], expected, atol=4e-5, rtol=0)
+
+
+class TestCutShort:
+    """A wav file that holds less than its header announces is told, with how much is missing."""
+
+    def test_what_is_missing_is_silence_and_counted(self, tmp_path, caplog):
+        path = write_wav(tmp_path / "sound.wav", 5, 16_000)
+        whole = FileSound(path).window(0, 80_000)
+        assert not caplog.text
+        content = path.read_bytes()
+        path.write_bytes(content[: 44 + 2 * 24_000])
+        window = FileSound(path).window(0, 80_000)
+        assert_same(window[:23_900], whole[:23_900])
+        assert not window[24_000:].any()
+        assert len(caplog.messages) == 1
+        assert f"{path} is cut short" in caplog.text
+        assert "announces 5.00 s of sound, the last 3.50 s are missing" in caplog.text
+
+    @pytest.mark.parametrize("declared", [0, 0x7FFF_F000, 0xFFFF_FFFF])
+    def test_streams_declare_no_length(self, tmp_path, caplog, declared):
+        path = write_wav(tmp_path / "sound.wav", 1, 16_000)
+        expected = load_waveform(path)
+        content = path.read_bytes()
+        path.write_bytes(content[:40] + struct.pack("<I", declared) + content[44:])
+        assert_same(FileSound(path).window(0, 20_000)[:16_000], expected)
+        assert not caplog.text

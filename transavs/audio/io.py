@@ -132,22 +132,32 @@ def _check_declared_length(path: Path) -> None:
     """Raises ValueError for a wav file that ends before its header says so.
 
     libsndfile silently returns what is there, and a clip of half a second would pass as a short
-    recording. Other containers, and headers that declare an unknown length, are left alone.
+    recording.
+    """
+    lengths = declared_and_present(path)
+    if lengths is not None and lengths[1] < lengths[0]:
+        raise ValueError(
+            f"{path} is cut short: its header announces {lengths[0]} bytes of sound, "
+            f"{lengths[1]} are there; fetch or export it again"
+        )
+
+
+def declared_and_present(path: Path) -> tuple[int, int] | None:
+    """Returns how many bytes of sound a wav file announces, and how many are behind its header.
+
+    None for other containers, and for headers that declare an unknown length (0 or about 2 or
+    4 GiB, of programs that write to a pipe) or no sound at all.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return
+            return None
         while len(chunk := file.read(8)) == 8:
             name, length = struct.unpack("<4sI", chunk)
             if name != b"data":
                 file.seek(length + length % 2, os.SEEK_CUR)  # chunks are padded to even lengths
                 continue
-            present = size - file.tell()
-            if present < length < UNKNOWN_LENGTH_BYTES:
-                raise ValueError(
-                    f"{path} is cut short: its header announces {length} bytes of sound, "
-                    f"{present} are there; fetch or export it again"
-                )
-            return
+            known = 0 < length < UNKNOWN_LENGTH_BYTES
+            return (length, size - file.tell()) if known else None
+    return None

@@ -31,7 +31,14 @@ from transavs.engine.benchmark import (
 )
 from transavs.engine.trained_model import check_device, load_trained_model
 from transavs.modeling.compiling import compile_parts
-from transavs.tools.benchmark_checks import DEFAULT_PARTS, check, check_alone, read_numbers
+from transavs.tools.benchmark_checks import (
+    DEFAULT_CLAIMING,
+    DEFAULT_PARTS,
+    check,
+    check_alone,
+    check_claiming,
+    read_numbers,
+)
 from transavs.tools.benchmark_soak import add_soak_options, run_soak, write_curves
 from transavs.tools.command_line import (
     CommandParser,
@@ -93,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--claiming",
         type=int,
-        default=10,
+        default=DEFAULT_CLAIMING,
         metavar="N",
         help="queries of a frame that say they sound, as in a trained model; the others leave the "
         "race for pixels (default: %(default)s)",
@@ -133,9 +140,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_logging()
     if args.compare:
         check_alone(args, parser)
-        print(format_comparison(*(read_benchmark(path) for path in args.compare)))
+        first, second = args.compare
+        print(format_comparison(read_benchmark(first), read_benchmark(second), (first, second)))
         return 0
-    check(args)
+    check(args, parser)
     torch.set_num_threads(args.threads)
     result: dict[str, Any] = {"settings": _settings(args), "machine": describe_machine(args.device)}
     if args.soak:
@@ -175,6 +183,7 @@ def _read(args: argparse.Namespace, point: Point | None = None) -> CfgNode:
 def _build(args: argparse.Namespace, point: Point | None = None) -> tuple[CfgNode, Any]:
     """Configuration and model."""
     cfg = _read(args, point)
+    check_claiming(args, int(cfg.MODEL.TRANSAVS.NUM_QUERIES))
     torch.manual_seed(_SEED)
     return cfg, load_trained_model(cfg, args.weights) if args.weights else build_model(cfg)
 
@@ -254,6 +263,7 @@ def _scale(args: argparse.Namespace) -> dict[str, Any]:
     points = list(sweep_points(centre, {name: values for name, values in sweeps.items() if values}))
     if not points:
         raise ValueError("--scaling: every --scale option is empty; name values for one")
+    check_claiming(args, min(point.queries for _, _, point in points))
     bar = progress_bar(None, "Scaling", "point", total=len({point for _, _, point in points}))
 
     def measure(point: Point) -> dict[str, float]:

@@ -11,14 +11,45 @@ from transavs.tools.command_line import check_output_files, check_threads, split
 
 PARTS = ("size", "inference", "training", "loader", "compiled")
 DEFAULT_PARTS = ",".join(PARTS[:-1])
+#: Queries that ``--claiming`` lets sound; fewer where the model has not so many.
+DEFAULT_CLAIMING = 10
+
+#: Options that some parts, ``--scaling`` or ``--soak`` alone look at.
+_USERS = {
+    "masks": ("training", "compiled"),
+    "train_batch": ("training", "compiled", "--soak"),
+    "claiming": ("inference", "compiled", "--scaling"),
+    "batches": ("inference", "compiled", "--scaling"),
+    "compile": ("inference", "training", "--scaling"),
+    **{f"scale_{name}": ("--scaling",) for name in SWEEPS},
+}
+#: Options that set a key of the configuration.
+_KEYS = {
+    "queries": "MODEL.TRANSAVS.NUM_QUERIES",
+    "frames": "INPUT.CLIP_SECONDS",
+    "train_batch": "SOLVER.IMS_PER_BATCH",
+}
+#: Beyond them a command is ended for its memory, which tells nobody why.
+_MOST = {
+    "size": 2048,
+    "queries": 2000,
+    "frames": 1000,
+    "batches": 1000,
+    "train_batch": 1000,
+    "masks": 1000,
+    "scale_size": 2048,
+    "scale_queries": 2000,
+    "scale_frames": 1000,
+    "scale_batch": 1000,
+}
 
 
 def check_alone(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Raises ValueError for what ``--compare``, which measures and writes nothing, would ignore."""
     given = [
-        f"--{name.replace('_', '-')}"
-        for name, value in vars(args).items()
-        if name not in ("compare", "opts") and value != parser.get_default(name)
+        _option(name)
+        for name in vars(args)
+        if name not in ("compare", "opts") and _is_given(args, parser, name)
     ]
     if given or args.opts:
         raise ValueError(
@@ -27,7 +58,7 @@ def check_alone(args: argparse.Namespace, parser: argparse.ArgumentParser) -> No
         )
 
 
-def check(args: argparse.Namespace) -> None:
+def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Raises ValueError or OSError for arguments that cannot be measured with."""
     if not args.config_file:
         raise ValueError("--config-file is needed, such as configs/s4_R50.yaml, or --compare")
@@ -43,7 +74,7 @@ def check(args: argparse.Namespace) -> None:
     for name in (*whole, "soak", "soak_period"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+            raise ValueError(f"{_option(name)} must be at least 1, got {value}")
     check_threads(args.threads)
     check_device_name(args.device, "--device")
     if args.compile and "compiled" in parts:
@@ -60,8 +91,57 @@ def check(args: argparse.Namespace) -> None:
         read_numbers(args, name)
     if not read_numbers(args, "batches") or not read_numbers(args, "masks"):
         raise ValueError("--batches and --masks need at least one number each")
+    _check_sizes(args)
+    _check_users(args, parser)
     if args.output:
         _check_output(args)
+
+
+def check_claiming(args: argparse.Namespace, queries: int) -> None:
+    """Raises ValueError for more queries of ``--claiming`` than a model has.
+
+    Args:
+        args: of the command line.
+        queries: of the model, or of the smallest one that is measured.
+    """
+    if args.claiming > queries and args.claiming != DEFAULT_CLAIMING:
+        raise ValueError(
+            f"--claiming {args.claiming} is more than the {queries} queries that a frame has: "
+            "lower it"
+        )
+
+
+def _check_sizes(args: argparse.Namespace) -> None:
+    """Raises ValueError for numbers that no machine has the memory for."""
+    for name, most in _MOST.items():
+        value = getattr(args, name)
+        numbers = read_numbers(args, name) if isinstance(value, str) else [value or 0]
+        if max(numbers, default=0) > most:
+            raise ValueError(f"{_option(name)} must be at most {most}, got {max(numbers)}")
+
+
+def _check_users(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Raises ValueError for options that nothing would look at, or that a key contradicts."""
+    measured = split_names(args.parts)
+    if args.scaling or args.soak:
+        measured = ["--scaling" if args.scaling else "--soak"]
+    for name, users in _USERS.items():
+        if _is_given(args, parser, name) and not set(users) & set(measured):
+            ways = [user if user.startswith("--") else f"--parts {user}" for user in users]
+            raise ValueError(
+                f"{_option(name)} is for {' or '.join(ways)}, and would be ignored: leave it out"
+            )
+    for name, key in _KEYS.items():
+        if _is_given(args, parser, name) and key in args.opts[::2]:
+            raise ValueError(f"{_option(name)} and {key} say the same: leave one of them out")
+
+
+def _is_given(args: argparse.Namespace, parser: argparse.ArgumentParser, name: str) -> bool:
+    return bool(getattr(args, name) != parser.get_default(name))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _check_output(args: argparse.Namespace) -> None:
@@ -84,6 +164,7 @@ def read_numbers(args: argparse.Namespace, name: str) -> list[int]:
     except ValueError:
         numbers = [0]
     if any(number < 1 for number in numbers):
-        option = name.replace("_", "-")
-        raise ValueError(f"--{option}: expected whole numbers from 1 on such as 1,4, got {text!r}")
+        raise ValueError(
+            f"{_option(name)}: expected whole numbers from 1 on such as 1,4, got {text!r}"
+        )
     return numbers

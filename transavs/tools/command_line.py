@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -82,7 +83,7 @@ def command(main: Main) -> Main:
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
-        name = main.__module__.rsplit(".", 1)[-1]
+        name = _name_of(main)
         words = list(sys.argv[1:] if argv is None else argv)
         debug = not _DEBUG_WORDS.isdisjoint(words)
         try:
@@ -112,6 +113,15 @@ def command(main: Main) -> Main:
             return INTERRUPTED
 
     return wrapped
+
+
+def _name_of(main: Main) -> str:
+    """Returns the name of a command's module, also where ``python -m`` calls it ``__main__``."""
+    module = main.__module__
+    if module == "__main__":
+        spec = sys.modules["__main__"].__spec__
+        module = spec.name if spec else Path(sys.argv[0]).stem
+    return module.rsplit(".", 1)[-1]
 
 
 def user_message(error: BaseException) -> str | None:

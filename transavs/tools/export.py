@@ -50,6 +50,8 @@ from transavs.utils.whole_files import write_bytes, write_text
 logger = logging.getLogger(__name__)
 
 _SEED = 0
+#: Side of a frame, in pixels: models see 160 to 448, and the comparison holds a dozen frames.
+_LARGEST_SIDE = 2048
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -120,6 +122,10 @@ def _size(text: str) -> tuple[int, int]:
         sides = []
     if len(sides) not in (1, 2) or min(sides, default=0) < 1:
         raise argparse.ArgumentTypeError(f"expected H,W in pixels such as 224,224, got {text!r}")
+    if max(sides) > _LARGEST_SIDE:
+        raise argparse.ArgumentTypeError(
+            f"expected at most {_LARGEST_SIDE} pixels a side, got {text!r}"
+        )
     return sides[0], sides[-1]
 
 
@@ -174,6 +180,12 @@ def _check(args: argparse.Namespace) -> None:
     for name in ("frames", "repeats"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    if not args.latency:
+        defaults = build_parser()
+        for name in ("frames", "repeats", "no_compile"):
+            if getattr(args, name) != defaults.get_default(name):
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{option} is about --latency: add that, or leave {option} out")
     if args.int8_sounds and not args.int8_audio:
         raise ValueError("--int8-sounds needs --int8-audio")
     if args.evaluate and args.sound != "examples":

@@ -283,7 +283,7 @@ def _sound_track(
     if isinstance(sound, str) and sound == OWN_SOUND:
         if isinstance(film, FilmFile) and film.has_sound:
             source = (film.path, film.audio_track, film.origin)
-        elif isinstance(film, FrameFolder) and film.sound_file is not None:
+        elif isinstance(film, FrameFolder) and film.has_sound and film.sound_file is not None:
             source = (film.sound_file, None, None)
         elif film.has_sound:
             source = film.sound()

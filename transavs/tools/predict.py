@@ -160,10 +160,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with SignalCounter() as signals, ExitStack() as shown:
         bars: list[tqdm] = []
 
-        # No bar before the work: an empty one would stand above the error that forbids it.
+        # No bar before the work, as an empty one would stand above the error that forbids it; and
+        # none without work.
         def begin(left: int, finished: int) -> None:
             logger.info("%d items finished before, %d left", finished, left)
-            bars.append(shown.enter_context(progress_bar(None, "predicting", "item", left)))
+            if left:
+                bars.append(shown.enter_context(progress_bar(None, "predicting", "item", left)))
 
         summary = predict_manifest(
             args.manifest,

@@ -16,7 +16,14 @@ from PIL import Image
 from transavs.data import CONDITIONS, AVSDatasetMapper, load_records, with_condition
 from transavs.data.avsbench import Record
 from transavs.engine.trained_model import ask, load_trained_model
-from transavs.tools.command_line import CommandParser, command, read_cfg, split_names, start_logging
+from transavs.tools.command_line import (
+    CommandParser,
+    check_folder_to_be,
+    command,
+    read_cfg,
+    split_names,
+    start_logging,
+)
 from transavs.utils.progress import progress_bar
 from transavs.utils.whole_files import WholeFile, cannot_write
 from transavs.visualization import draw_clip, draw_under_sounds
@@ -25,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # Beside the conditions: each of them.
 _EVERY_SOUND = "all"
+#: Of a frame, in pixels: ten of them in five rows are half a gigabyte.
+WIDEST_CELL = 2048
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,12 +48,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--weights", default="", metavar="FILE", help="checkpoint (default: MODEL.WEIGHTS)"
     )
     parser.add_argument("--dataset", metavar="NAME", help="default: the first of DATASETS.TEST")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--output", required=True, metavar="DIR")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--count", type=int, default=8, help="clips, spread over the data set; 0 for all"
     )
-    which.add_argument("--clips", default="", metavar="ID,ID", help="these clips")
+    which.add_argument("--clips", metavar="ID,ID", help="these clips")
     parser.add_argument(
         "--condition",
         choices=[*CONDITIONS, _EVERY_SOUND],
@@ -75,8 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draws the pictures; returns the exit code (2 for a mistake in the arguments)."""
     args = build_parser().parse_args(argv)
     start_logging()
+    _check(args)
     cfg = read_cfg(args.config_file, args.opts)
-    check_cell_width(args.cell_width)
     if args.dataset is None and not cfg.DATASETS.TEST:
         raise ValueError("the configuration has no DATASETS.TEST: name one with --dataset")
     records = load_records(args.dataset or cfg.DATASETS.TEST[0])
@@ -86,16 +95,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     # The condition comes first: which sound a clip gets must not depend on the choice of clips.
     records = with_condition(records, args.condition, args.seed)
-    records = choose_records(records, args.count, split_names(args.clips))
+    records = choose_records(records, args.count, split_names(args.clips or ""))
     draw_records(cfg, records, args)
     logger.info("%d pictures in %s", len(records), args.output)
     return 0
 
 
+def _check(args: argparse.Namespace) -> None:
+    """Raises ValueError or OSError for options that cannot be drawn with; makes nothing."""
+    if not args.output:
+        raise ValueError("--output is empty: name the folder of the pictures")
+    check_folder_to_be("--output", args.output)
+    check_cell_width(args.cell_width)
+    if args.clips is not None and not split_names(args.clips):
+        raise ValueError(
+            f"--clips names no clip, got {args.clips!r}: name some, or take --count instead"
+        )
+    if args.ground_truth_only and args.draw_queries and args.condition != _EVERY_SOUND:
+        raise ValueError(
+            "--draw-queries shows what a model claims, and --ground-truth-only asks none: leave "
+            "one of them out"
+        )
+
+
 def check_cell_width(pixels: int) -> None:
     """Raises ValueError for a width that no frame can have."""
-    if pixels < 1:
-        raise ValueError(f"--cell-width must be 1 pixel or more, got {pixels}")
+    if not 1 <= pixels <= WIDEST_CELL:
+        raise ValueError(f"--cell-width must be 1 to {WIDEST_CELL} pixels, got {pixels}")
 
 
 def choose_records(records: Sequence[Record], count: int, clip_ids: Sequence[str]) -> list[Record]:
@@ -126,7 +152,6 @@ def draw_records(cfg: CfgNode, records: Sequence[Record], args: argparse.Namespa
     """Writes the picture of each record into ``args.output``."""
     model = None if args.ground_truth_only else load_trained_model(cfg, args.weights)
     mapper = AVSDatasetMapper(cfg, is_train=False)
-    args.output.mkdir(parents=True, exist_ok=True)
     for record in progress_bar(records, "drawing", "clip"):
         clip = mapper(record)
         prediction, queries = None, None
@@ -143,7 +168,7 @@ def draw_records(cfg: CfgNode, records: Sequence[Record], args: argparse.Namespa
             cell_width=args.cell_width,
             title=f"{record['clip_id']}, {describe_sound(record)}",
         )
-        save_picture(args.output / f"{file_stem(record['clip_id'])}.png", picture)
+        save_picture(Path(args.output) / f"{file_stem(record['clip_id'])}.png", picture)
 
 
 def compare_sounds(cfg: CfgNode, records: Sequence[Record], args: argparse.Namespace) -> int:
@@ -159,12 +184,11 @@ def compare_sounds(cfg: CfgNode, records: Sequence[Record], args: argparse.Names
         except (ValueError, FileNotFoundError) as error:
             logger.warning("left out %s: %s", name, error)
     chosen = {
-        name: choose_records(under, args.count, split_names(args.clips))
+        name: choose_records(under, args.count, split_names(args.clips or ""))
         for name, under in changed.items()
     }
     model = load_trained_model(cfg, args.weights)
     mapper = AVSDatasetMapper(cfg, is_train=False)
-    args.output.mkdir(parents=True, exist_ok=True)
     same_clips = list(zip(*chosen.values(), strict=True))
     for under in progress_bar(same_clips, "drawing", "clip"):
         clips = {}
@@ -172,7 +196,7 @@ def compare_sounds(cfg: CfgNode, records: Sequence[Record], args: argparse.Names
             clips[f"{name}: {describe_sound(record)}"] = mapper(record)
         answers = {title: ask(model, clip).prediction for title, clip in clips.items()}
         picture = draw_under_sounds(clips, answers, cfg.INPUT.FORMAT, cell_width=args.cell_width)
-        save_picture(args.output / f"{file_stem(under[0]['clip_id'])}.png", picture)
+        save_picture(Path(args.output) / f"{file_stem(under[0]['clip_id'])}.png", picture)
     return len(same_clips)
 
 

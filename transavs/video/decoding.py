@@ -15,7 +15,8 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from transavs.audio import SAMPLE_RATE_HZ
-from transavs.audio.waveform import LARGEST_KERNEL
+from transavs.audio.io import declared_and_present
+from transavs.audio.waveform import HIGHEST_RATE_HZ, LARGEST_KERNEL, LOWEST_RATE_HZ
 
 logger = logging.getLogger(__name__)
 
@@ -150,11 +151,16 @@ class SoundBlocks:
         most_channels: more are mixed down to two; None keeps all.
         new_rate: that the audio room will resample the blocks to, in Hz.
 
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not readable, no such track, or a sample rate that no recording has.
+
     Attributes:
         sample_rate: of the blocks, in Hz.
         channels: of the blocks.
 
-    Iterating yields float32 ``[channels, n]``, full scale at 1, at most a second at a time.
+    Iterating yields float32 ``[channels, n]``, full scale at 1, at most a second at a time. At the
+    end of a wav file that holds less than its header announces, a warning counts what is missing.
     """
 
     def __init__(
@@ -172,10 +178,17 @@ class SoundBlocks:
         except ValueError:
             self._container.close()
             raise
+        self._path = path
         self._origin = container_start(self._container) if origin is None else origin
         context = self._stream.codec_context
         self.sample_rate = int(context.sample_rate or 0)
         rate = self.sample_rate
+        if rate and not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
+            self._container.close()
+            raise ValueError(
+                f"{path} has a sound of {rate} Hz, expected {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}: "
+                "convert it, for example with `ffmpeg -i IN -ar 16000 OUT`"
+            )
         fits = rate in allowed_rates if allowed_rates else _has_kernel(rate, new_rate)
         if not fits:
             self.sample_rate = _SUBSTITUTE_RATE_HZ
@@ -202,6 +215,19 @@ class SoundBlocks:
             for first in range(0, late.shape[1], rate):
                 yield late[:, first : first + rate]
             position += late.shape[1]
+        self._tell_of_missing(position / rate)
+
+    def _tell_of_missing(self, seconds: float) -> None:
+        """Warns about a wav file that is cut short; FFmpeg takes what is there for the whole."""
+        declared, present = declared_and_present(self._path) or (0, 0)
+        if 0 < present < declared:
+            logger.warning(
+                "%s is cut short: its header announces %.2f s of sound, the last %.2f s are "
+                "missing; silence takes their place",
+                self._path,
+                seconds * declared / present,
+                seconds * (declared - present) / present,
+            )
 
     def close(self) -> None:
         self._container.close()

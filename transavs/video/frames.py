@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from transavs.audio import SAMPLE_RATE_HZ
+from transavs.video.decoding import SoundBlocks
 from transavs.video.film import LONGEST_SIDE, Film, FilmFrame, Image, check_span, fitted_size
 from transavs.video.film_file import FilmFile
 from transavs.video.sound import FileSound, Sound, WaveformSound
@@ -71,7 +73,7 @@ class FrameFiles(_Pictures):
 
     Args:
         files: one or more, of one size.
-        sound: the sound file; None is silence.
+        sound: the sound file; None is silence, and so is one that holds no samples.
         frame_rate: pictures a second.
         longest_side: as in :class:`FilmFile`.
         name: for messages; "" takes the first file's.
@@ -94,14 +96,15 @@ class FrameFiles(_Pictures):
             raise ValueError("expected files of pictures, got none")
         self.name = name or str(self._files[0])
         self.sound_file = None if sound is None else Path(sound)
-        self.has_sound = self.sound_file is not None
         self.count, self.frame_rate = len(self._files), frame_rate
         self.duration = self.count / frame_rate
         self._fit(self._read(0), longest_side)
-        self.sound().close()
+        self.has_sound = self.sound_file is not None and _holds_samples(self.sound_file)
 
     def sound(self) -> Sound:
-        return FileSound(self.sound_file) if self.sound_file else WaveformSound.silence()
+        if self.sound_file is None or not self.has_sound:
+            return WaveformSound.silence()
+        return FileSound(self.sound_file)
 
     def _read(self, number: int) -> Image:
         picture = cv2.imread(str(self._files[number]), cv2.IMREAD_COLOR)
@@ -196,6 +199,12 @@ class ArrayFilm(_Pictures):
 
     def _read(self, number: int) -> Image:
         return np.asarray(self._frames[number])
+
+
+def _holds_samples(path: Path) -> bool:
+    """Whether anything of a sound file can be decoded; raises as :class:`FileSound` does."""
+    with closing(SoundBlocks(path)) as blocks:
+        return any(block.shape[1] for block in blocks)
 
 
 def _natural_key(path: Path) -> list[tuple[int, str]]:

@@ -129,7 +129,7 @@ class FileSound(Sound):
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not readable, or no such track.
+        ValueError: not readable, no such track, or a sample rate that no recording has.
     """
 
     def __init__(

@@ -35,6 +35,16 @@ def test_what_was_written_is_read_and_compared(tmp_path):
     ]  # fmt: skip
 
 
+def test_what_cannot_be_compared_is_named():
+    empty = {"version": 1, "machine": {"torch": "2"}}
+    for pair, name in (((BENCHMARK, empty), "b.json"), ((empty, empty), "a.json")):
+        with pytest.raises(ValueError, match=f"^{name} holds no number to compare"):
+            format_comparison(*pair, names=("a.json", "b.json"))
+    halves = [{part: BENCHMARK[part]} for part in ("cost", "loader")]
+    with pytest.raises(ValueError, match=r"^a\.json and b\.json have no number in common"):
+        format_comparison(*halves, names=("a.json", "b.json"))
+
+
 @pytest.mark.parametrize("name", BENCHMARK)
 def test_every_part_may_be_missing(name, tmp_path):
     path = tmp_path / "a.json"

@@ -120,6 +120,28 @@ class TestContent:
         assert predict_manifest(path, tmp_path / "b", allowed, HERE).finished == 1
         assert not any(one.mask.any() for one in read_predictions(tmp_path / "b"))
 
+    def test_a_clip_whose_sound_holds_no_samples(self, settings, tmp_path):
+        """As a film without sound."""
+        row = prediction_clips.write_clip(tmp_path, 0, 1, SIZE)
+        wav = tmp_path / row["audio"]
+        wav.write_bytes(wav.read_bytes()[:44])
+        path = prediction_clips.write_manifest(tmp_path / "m.jsonl", [{"id": "a", **row}])
+        summary = predict_manifest(path, tmp_path / "a", settings, HERE)
+        assert f"{wav} holds no samples: leave it out" in summary.set_aside[0][1]
+        allowed = replace(settings, silent_films=True)
+        assert predict_manifest(path, tmp_path / "b", allowed, HERE).finished == 1
+        assert not any(one.mask.any() for one in read_predictions(tmp_path / "b"))
+
+    def test_a_clip_whose_sound_breaks_off(self, settings, tmp_path, caplog):
+        """As a film that is cut short: predicted, with a line that counts what is missing."""
+        row = prediction_clips.write_clip(tmp_path, 0, 3, SIZE)
+        wav = tmp_path / row["audio"]
+        wav.write_bytes(wav.read_bytes()[: 44 + 2 * prediction_clips.RATE_HZ])
+        path = prediction_clips.write_manifest(tmp_path / "m.jsonl", [{"id": "a", **row}])
+        assert predict_manifest(path, tmp_path / "out", settings, HERE).finished == 1
+        assert caplog.text.count(f"{wav} is cut short") == 1
+        assert "3.00 s of sound, the last 2.00 s are missing" in caplog.text
+
 
 class TestResuming:
     def test_stopped_and_gone_on(self, settings, manifest, tmp_path):

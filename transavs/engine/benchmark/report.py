@@ -156,19 +156,32 @@ def format_benchmark(benchmark: Benchmark) -> str:
     return "\n\n".join(parts)
 
 
-def format_comparison(before: Benchmark, after: Benchmark) -> str:
+def format_comparison(
+    before: Benchmark, after: Benchmark, names: tuple[str, str] = ("the first", "the second")
+) -> str:
     """Returns a table of all numbers that two benchmarks share, with the second over the first.
 
     Settings that differ are named above it, since they make numbers hard to compare.
+
+    Args:
+        before: a benchmark.
+        after: another.
+        names: of both, for messages.
+
+    Raises:
+        ValueError: there is no such number.
     """
     first, second = dict(_numbers(before)), dict(_numbers(after))
+    for name, numbers in zip(names, (first, second), strict=True):
+        if not numbers:
+            raise ValueError(f"{name} holds no number to compare: measure again with --output")
     rows = [
         [name, f"{value:.6g}", f"{second[name]:.6g}", _quotient(second[name], value)]
         for name, value in first.items()
         if name in second
     ]
     if not rows:
-        raise ValueError("the two benchmarks have no number in common: measure the same parts")
+        raise ValueError(f"{' and '.join(names)} have no number in common: measure the same parts")
     table = _table("", rows, ["", "first", "second", "second / first"])
     settings = [before.get("settings", {}), after.get("settings", {})]
     settings = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 #: Of the facts that ``tools/export.py`` writes, under ``METADATA_KEY``.
 FORMAT = "transavs-onnx-1"
 METADATA_KEY = "transavs"
+#: Waveforms lie in [-1, 1]; filters overshoot that a little, samples of 16 bits by far.
+LOUDEST = 2.0
 
 
 class ExportedModel:
@@ -23,7 +26,7 @@ class ExportedModel:
     Args:
         source: path of the ``.onnx`` file, or its content.
         threads: of one operator; 0 leaves it to onnxruntime.
-        providers: of onnxruntime, the first that is there does the work.
+        providers: of onnxruntime, one or several: the first that is there does the work.
 
     Attributes:
         facts: what the file says about itself (inputs, outputs, sampling rate, classes ...).
@@ -32,15 +35,20 @@ class ExportedModel:
     Raises:
         FileNotFoundError: no such file.
         ModuleNotFoundError: onnxruntime is not installed.
-        ValueError: not a file of ``tools/export.py``, or no provider that onnxruntime has here.
+        ValueError: not a file of ``tools/export.py``, no provider that onnxruntime has here, or
+            less than no threads.
     """
 
     def __init__(
         self,
         source: str | os.PathLike[str] | bytes,
         threads: int = 0,
-        providers: tuple[str, ...] = ("CPUExecutionProvider",),
+        providers: str | Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
+        if threads < 0:
+            raise ValueError(f"threads must be 0 (onnxruntime chooses) or more, got {threads}")
+        if isinstance(providers, str):
+            providers = (providers,)
         try:
             import onnxruntime
         except ModuleNotFoundError as error:
@@ -111,7 +119,8 @@ class ExportedModel:
             ``mask_logits`` float32 ``[B, T, Q, h, w]``.
 
         Raises:
-            ValueError: arrays of another type or shape, or an unknown name.
+            ValueError: arrays of another type or shape, an unknown name, or a sound that is not
+                finite or, as a waveform, lies far outside of [-1, 1].
         """
         unknown = [name for name in names if name not in self._outputs]
         if unknown:
@@ -149,3 +158,9 @@ class ExportedModel:
             raise ValueError(f"the model was built for at most {most} frames a clip, got {seconds}")
         if not np.isfinite(sound).all():
             raise ValueError(f"{self.sound}: the values must be finite, got NaN or infinity")
+        loudest = float(np.abs(sound).max())
+        if self.sound == "waveform" and loudest > LOUDEST:
+            raise ValueError(
+                f"waveform: expected samples in [-1, 1], got {loudest:g}: divide those of 16 bits "
+                "by 32768"
+            )

@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from transavs.engine.prediction.manifest import Item
 from transavs.engine.prediction.settings import Settings
 from transavs.engine.predictor import FramePrediction, VideoPredictor
+from transavs.video import Film, FrameFiles
 
 Row = dict[str, Any]
 
@@ -23,12 +24,18 @@ def predict_item(predictor: VideoPredictor, item: Item, settings: Settings) -> l
     """
     film = item.open(settings.longest_side)
     if not film.has_sound and not settings.silent_films:
-        raise ValueError(f"{film.name} has no sound: leave it out, or allow silent films")
+        raise ValueError(f"{_without_sound(film)}: leave it out, or allow silent films")
     moments = predictor.predict(film, per_second=settings.per_second)
     rows = [_row(moment, predictor.known_classes) for moment in moments]
     if not rows:
         raise ValueError(f"{film.name} shows no picture")
     return rows
+
+
+def _without_sound(film: Film) -> str:
+    if isinstance(film, FrameFiles) and film.sound_file is not None:
+        return f"{film.sound_file} holds no samples"
+    return f"{film.name} has no sound"
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> str:
