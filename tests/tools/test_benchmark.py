@@ -96,6 +96,7 @@ def test_scaling_draws_curves(tmp_path, capsys):
     ([*SMALL, "--threads", "0"], "--threads must lie in 1 to 1024, got 0"),
     ([*SMALL, "--precision", "fp16"], "on the CPU take bf16"),
     ([*SMALL, "--parts", "compiled", "--compile"], "leave --compile out"),
+    ([*SMALL, "MODEL.DEVICE", "cuda"], "MODEL.DEVICE cuda would be ignored: say --device cuda"),
     ([*SMALL, "--parts", "size", "--soak", "40"], "--soak measures something else"),
     ([*SMALL, "--parts", "size", "--scaling"], "--scaling measures something else"),
     ([*SMALL, "--weights", "x.pth", "--scaling"], "--weights would not fit"),

@@ -134,6 +134,10 @@ def _check_users(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
     for name, key in _KEYS.items():
         if _is_given(args, parser, name) and key in args.opts[::2]:
             raise ValueError(f"{_option(name)} and {key} say the same: leave one of them out")
+    devices = [value for key, value in zip(args.opts[::2], args.opts[1::2], strict=False)
+               if key == "MODEL.DEVICE"]  # fmt: skip
+    if devices and devices[-1] != args.device:
+        raise ValueError(f"MODEL.DEVICE {devices[-1]} would be ignored: say --device {devices[-1]}")
 
 
 def _is_given(args: argparse.Namespace, parser: argparse.ArgumentParser, name: str) -> bool:
