@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pretended_device
 import pytest
-from on_pretended_device import MODELS
+
+# Older PyTorch has no devices that are written in Python.
+pretended_device = pytest.importorskip("pretended_device", exc_type=ImportError)
+from on_pretended_device import MODELS  # noqa: E402
 
 HERE = Path(__file__).parent
 

@@ -54,7 +54,7 @@ class _Outcome:
         device = self.numbers.device
         if device.type != "cpu":
             self.numbers = self.numbers.to("cpu", non_blocking=True)
-            self._sent = torch.get_device_module(device).Event()
+            self._sent = getattr(torch, device.type).Event()  # torch.cuda's
             self._sent.record()
 
     def read(self) -> list[float]:
