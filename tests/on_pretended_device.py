@@ -24,13 +24,15 @@ from transavs.engine.nonfinite import NonFiniteWatch
 from transavs.engine.optimizer import build_optimizer
 from transavs.engine.query_watch import QueryWatch
 from transavs.engine.steps import MixedPrecisionSteps, TrainingSteps
+from transavs.engine.trained_model import ask_each
 from transavs.evaluation import AVSEvaluator
 
-SCALED = "losses scaled as for fp16"
+SCALED, FAULTY = "losses scaled as for fp16", "a clip that is not finite"
 TPAVI = ("MODEL.META_ARCHITECTURE", "TPAVI", "MODEL.TPAVI.CHANNELS", 8)
 MODELS: dict[str, tuple[object, ...]] = {
     "paper": (),
     SCALED: (),
+    FAULTY: (),
     "masked attention": ("MODEL.TRANSAVS.MASKED_ATTENTION", True),
     "deformable": ("MODEL.PIXEL_DECODER.NAME", "MSDeformAttnPixelDecoder"),
     "background, agreement, mask cross-entropy": (
@@ -84,16 +86,20 @@ def build(options: tuple[object, ...], device: str) -> tuple[Any, CfgNode]:
     return model.to(device), cfg
 
 
-def train(options: tuple[object, ...], device: str, folder: Path, scaled: bool) -> dict[str, Any]:
+def train(name: str, device: str, folder: Path) -> dict[str, Any]:
     """Losses of some steps, sums of the weights behind them, and waits of the last one.
 
-    With ``scaled`` the pretended device scales losses as for fp16; autocast changes nothing there.
+    For ``SCALED`` the pretended device scales losses as for fp16; autocast changes nothing there.
+    For ``FAULTY`` the last step is left out, and its clips are looked at one by one.
     """
-    model, cfg = build(options, device)
+    model, cfg = build(MODELS[name], device)
     model.train()
-    watch = NonFiniteWatch("stop", 1, str(folder))
-    parts = (model, [clips(model, True)] * STEPS, build_optimizer(cfg, model), watch)
-    if scaled and device == NAME:
+    watch = NonFiniteWatch("skip" if name == FAULTY else "stop", 1, str(folder))
+    batches = [clips(model, True) for _ in range(STEPS)]
+    if name == FAULTY:
+        batches[-1][1]["audio"][0] = 1e38  # overflows in the encoder
+    parts = (model, batches, build_optimizer(cfg, model), watch)
+    if name == SCALED and device == NAME:
         steps: TrainingSteps = MixedPrecisionSteps(*parts, device=device, precision="fp16")
     else:
         steps = TrainingSteps(*parts)
@@ -110,7 +116,7 @@ def train(options: tuple[object, ...], device: str, folder: Path, scaled: bool) 
         if "loss" in name
     }
     weights = {name: float(value.double().sum()) for name, value in model.named_parameters()}
-    return {"losses": losses, "weights": weights, "waits": waits}
+    return {"losses": losses, "weights": weights, "waits": waits, "skipped": watch.skipped}
 
 
 def ask(options: tuple[object, ...], device: str) -> dict[str, Any]:
@@ -129,7 +135,10 @@ def ask(options: tuple[object, ...], device: str) -> dict[str, Any]:
         scoring = dict(WAITS)
         with QueryWatch(model, 0.5) as queries:
             model(asked)
+        noted = ask_each(model, asked, most_queries=5)
     sums = [float(answer[name].double().sum()) for answer in answers for name in sorted(answer)]
+    for frame in (frame for answer in noted for frame in answer.queries or []):
+        sums += [*frame.confidence, *map(float, frame.sounds), float(frame.pixels.sum())]
     return {
         "scores": evaluator.evaluate()["avs"] | queries.scores(), "sums": sums, "waits": waits,
         "scoring": scoring,
@@ -140,7 +149,7 @@ def both(device: str, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, options in MODELS.items():
         try:
-            trained = train(options, device, folder, name == SCALED)
+            trained = train(name, device, folder / device)
             found[name] = {"train": trained, "ask": ask(options, device)}
         except Exception:
             found[name] = {"error": traceback.format_exc()}
