@@ -147,6 +147,11 @@ def test_a_resumed_training_takes_the_rates_of_its_configuration(datasets_env, t
     assert max(g["weight_decay"] for g in other.optimizer.param_groups) == 0.5
     other.train()
     assert rates(other) == [0]
+    # Values that coincide, or no longer do, are no other parameters.
+    equal = ("SOLVER.WEIGHT_DECAY", 0.0, "SOLVER.BACKBONE_MULTIPLIER", 1.0, "SOLVER.MAX_ITER", 9)
+    assert rates(make_trainer(tmp_path, *base, *equal, resume=True)[0]) == [
+        pytest.approx(1e-3 * (1 / 3) ** 0.9)
+    ]
 
 
 def test_training_moves_all_that_is_trainable_and_nothing_else(datasets_env, tmp_path):

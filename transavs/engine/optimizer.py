@@ -78,30 +78,38 @@ class FullModelClippedAdamW(torch.optim.AdamW):
 
 
 def _parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
-    """One group for each pair of learning rate and weight decay."""
+    """One group for each pair of a kind of learning rate and a kind of weight decay.
+
+    Kinds, not values: so a training can be resumed with other values, also such as are equal.
+    """
     solver = cfg.SOLVER
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    rates = {"usual": solver.BASE_LR, "backbone": solver.BASE_LR * solver.BACKBONE_MULTIPLIER}
+    decays = {
+        "usual": solver.WEIGHT_DECAY,
+        "norm": solver.WEIGHT_DECAY_NORM,
+        "embedding": solver.WEIGHT_DECAY_EMBED,
+    }
+    groups: dict[tuple[str, str], list[nn.Parameter]] = {}
     seen: set[int] = set()
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            rate, decay = solver.BASE_LR, solver.WEIGHT_DECAY
             # By the room's own name: "audio_encoder.backbone" would not be the image backbone.
-            if f"{module_name}.".startswith("backbone."):
-                rate *= solver.BACKBONE_MULTIPLIER
+            rate = "backbone" if f"{module_name}.".startswith("backbone.") else "usual"
+            decay = "usual"
             if isinstance(module, _NORM_LAYERS):
-                decay = solver.WEIGHT_DECAY_NORM
+                decay = "norm"
             elif (
                 isinstance(module, nn.Embedding)
                 or "relative_position_bias_table" in name
                 or "absolute_pos_embed" in name
             ):
-                decay = solver.WEIGHT_DECAY_EMBED
+                decay = "embedding"
             groups.setdefault((rate, decay), []).append(parameter)
     return [
-        {"params": parameters, "lr": rate, "weight_decay": decay}
+        {"params": parameters, "lr": rates[rate], "weight_decay": decays[decay]}
         for (rate, decay), parameters in groups.items()
     ]
 
