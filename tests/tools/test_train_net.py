@@ -263,28 +263,15 @@ def test_mistakes_that_would_end_the_work_are_told_before_it(datasets_env, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"file", datasets_env.name}
 
 
-HOLDER = """
-import sys
-from transavs.utils.folder_lock import ProcessLock
-
-with ProcessLock(sys.argv[1]):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
 def test_one_training_in_a_folder_at_a_time(datasets_env, tmp_path, capsys):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.yaml").write_text("of the other")
-    command = [sys.executable, "-c", HOLDER, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        holder.stdout.readline()
+    with small_trainings.another_at_work(folder) as process:
         message = error_of(capsys, words(folder))
-        assert f"another command is at work in {folder}: process {holder.pid}" in message
+        assert f"another command is at work in {folder}: process {process}" in message
         assert (folder / "config.yaml").read_text() == "of the other"
         assert not (folder / "log.txt").exists()
-        holder.communicate()
     assert run_as_a_process(words(folder, "SOLVER.MAX_ITER", 1)) == 0
     assert not list(folder.glob(".*"))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import gloo_workers
 import pytest
+import small_trainings
 import tiny_models
 import torch
 from detectron2.utils import comm
@@ -18,6 +19,7 @@ from transavs.data.loader import PositionDataset, RecordDataset
 from transavs.engine import Trainer
 from transavs.engine.distributed import launch
 from transavs.tools import train_net
+from transavs.tools.command_line import USER_ERROR
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -36,6 +38,15 @@ def words(folder: Path, *opts: object, flags=("--num-gpus", "2")) -> list[str]:
         "INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.CROP.SIZE", "[64,64]", *opts,
     ]  # fmt: skip
     return ["--config-file", "s4_R101.yaml", *flags, *map(str, options)]
+
+
+def test_none_of_them_begins_where_another_training_is(datasets_env, tmp_path, capfd):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with small_trainings.another_at_work(folder) as process:
+        assert train_net.main(words(folder)) == USER_ERROR
+        assert [path.name for path in folder.iterdir()] == [".work.lock"]
+    assert f"at work in {folder}: process {process}" in capfd.readouterr().err
 
 
 def killed() -> None:

@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     if args.eval_only:
         return _evaluate(cfg, args)
     with ExitStack() as held:
-        if comm.is_main_process():
-            held.enter_context(ProcessLock(cfg.OUTPUT_DIR))
+        _work_alone(cfg.OUTPUT_DIR, held)
         with unchanged_if_refused(cfg.OUTPUT_DIR):
             _set_up(cfg, args)
             trainer = Trainer(cfg)
@@ -57,6 +56,22 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         if best:
             SafeCheckpointer(trainer.model).load(best)
         return Trainer.test(cfg, trainer.model)
+
+
+def _work_alone(folder: str, held: ExitStack) -> None:
+    """Lets the main process lock the folder; raises ValueError or OSError in all of them if not.
+
+    None of them has written anything by then.
+    """
+    refused: Exception | None = None
+    if comm.is_main_process():
+        try:
+            held.enter_context(ProcessLock(folder))
+        except (ValueError, OSError) as error:
+            refused = error
+    reason = comm.all_gather(str(refused or ""))[0]
+    if reason:
+        raise refused or ValueError(reason)
 
 
 def _evaluate(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+# A folder that others make and remove all the time is there in one of them.
+_TRIES = 100
+
 
 class FolderLock:
     """Holds a lock on a folder; processes that inherit its descriptor hold it as well.
@@ -69,7 +72,8 @@ class FileLock:
 
     def __enter__(self) -> Self:
         while True:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            self._descriptor = os.open(self._path, flags, 0o644)
             self._lock()
             try:
                 if os.path.samestat(os.fstat(self._descriptor), os.stat(self._path)):
@@ -100,25 +104,28 @@ class ProcessLock(FileLock):
     in the same process is not refused.
 
     Args:
-        folder: made if it is not there, and then removed again if nothing was put into it. While
-            the lock is held a file ``.work.lock`` lies in it.
+        folder: made if it is not there, with those above it, and then removed again if nothing was
+            put into it. While the lock is held a file ``.work.lock`` lies in it.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._folder = Path(folder)
-        self._made = False
+        self._folder = Path(folder).absolute()
+        self._made: list[Path] = []
         super().__init__(self._folder / "work")
 
     def __enter__(self) -> Self:
-        self._made = not self._folder.is_dir()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return super().__enter__()
+        self._made = [path for path in (self._folder, *self._folder.parents) if not path.exists()]
+        for _ in range(_TRIES):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # another one has just removed the folder
+                return super().__enter__()
+        raise ValueError(f"another command is at work in {self._folder}: try again")
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
-        if self._made:
-            with suppress(OSError):  # not empty, as it should be
-                self._folder.rmdir()
+        with suppress(OSError):  # not empty, as it should be
+            for folder in self._made:
+                folder.rmdir()
 
     def _lock(self) -> None:
         _lock(self._descriptor, self._held, fcntl.lockf)
@@ -126,10 +133,12 @@ class ProcessLock(FileLock):
         os.write(self._descriptor, f"{os.getpid()}\n".encode())
 
     def _held(self) -> str:
+        process = ""
+        with suppress(FileNotFoundError):  # just ended
+            process = self._path.read_text().strip()
         return (
-            f"another command is at work in {self._folder}: process "
-            f"{self._path.read_text().strip() or 'unknown'}. Wait until it has ended, or name "
-            "another folder"
+            f"another command is at work in {self._folder}: process {process or 'unknown'}. Wait "
+            "until it has ended, or name another folder"
         )
 
 
