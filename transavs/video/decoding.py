@@ -215,18 +215,19 @@ class SoundBlocks:
             for first in range(0, late.shape[1], rate):
                 yield late[:, first : first + rate]
             position += late.shape[1]
-        self._tell_of_missing(position / rate)
+        self._tell_of_missing()
 
-    def _tell_of_missing(self, seconds: float) -> None:
+    def _tell_of_missing(self) -> None:
         """Warns about a wav file that is cut short; FFmpeg takes what is there for the whole."""
         declared, present = declared_and_present(self._path) or (0, 0)
-        if 0 < present < declared:
+        bytes_per_second = (self._stream.codec_context.bit_rate or 0) / 8
+        if 0 < present < declared and bytes_per_second:
             logger.warning(
                 "%s is cut short: its header announces %.2f s of sound, the last %.2f s are "
                 "missing; silence takes their place",
                 self._path,
-                seconds * declared / present,
-                seconds * (declared - present) / present,
+                declared / bytes_per_second,
+                (declared - present) / bytes_per_second,
             )
 
     def close(self) -> None:
