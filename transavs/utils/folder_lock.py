@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
 
 # A folder that others make and remove all the time is there in one of them.
 _TRIES = 100
@@ -70,7 +69,7 @@ class FileLock:
         self._path = self._file.with_name(f".{self._file.name}.lock")
         self._descriptor = -1
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> FileLock:
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
             self._descriptor = os.open(self._path, flags, 0o644)
@@ -113,12 +112,13 @@ class ProcessLock(FileLock):
         self._made: list[Path] = []
         super().__init__(self._folder / "work")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> ProcessLock:
         self._made = [path for path in (self._folder, *self._folder.parents) if not path.exists()]
         for _ in range(_TRIES):
             self._folder.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # another one has just removed the folder
-                return super().__enter__()
+                super().__enter__()
+                return self
         raise ValueError(f"another command is at work in {self._folder}: try again")
 
     def __exit__(self, *error: object) -> None:
