@@ -153,14 +153,32 @@ class TestAttention:
 
 
 class TestDecoder:
+    def test_residual_unit_without_weights_cuts_what_is_negative(self):
+        """As its first ReLU works in place, the shortcut adds relu(x): -1, 2 becomes 0, 2."""
+        unit = ResidualUnit(1)
+        for parameter in unit.parameters():
+            nn.init.zeros_(parameter)
+        features = torch.tensor([[[[-1.0, 2.0]]]])
+        assert unit(features).tolist() == [[[[0.0, 2.0]]]]
+        assert features.tolist() == [[[[-1.0, 2.0]]]]
+
     def test_residual_unit(self):
         unit = ResidualUnit(2).double()
         features = torch.randn(1, 2, 4, 4, dtype=torch.float64)
-        inner = F.conv2d(features.clamp(min=0), unit.conv1.weight, unit.conv1.bias, padding=1)
+        rectified = features.clamp(min=0)
+        inner = F.conv2d(rectified, unit.conv1.weight, unit.conv1.bias, padding=1)
         inner = F.conv2d(inner.clamp(min=0), unit.conv2.weight, unit.conv2.bias, padding=1)
-        before = features.clone()
-        torch.testing.assert_close(unit(features), features + inner)
-        assert torch.equal(features, before)
+        torch.testing.assert_close(unit(features), rectified + inner)
+
+    def test_maps_of_the_output_are_those_behind_the_first_relu(self):
+        decoder = random_decoder().eval()
+        left = []
+        for block in decoder.blocks.values():
+            block.register_forward_hook(lambda module, inputs, output: left.append(output[0]))
+        visual = decoder(random_features(2), random_audio(2), [2]).visual
+        for found, fused in zip(visual, left, strict=True):
+            assert fused.min() < 0
+            assert torch.equal(found, fused.clamp(min=0))
 
     def test_corners_stay_where_they_are(self):
         """Units that add nothing leave the sum, doubled: 0, 3 becomes 0, 1, 2, 3."""

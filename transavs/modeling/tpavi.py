@@ -27,7 +27,8 @@ class TPAVIOutput:
     Attributes:
         mask_logits: ``[N, H, W]`` at the size of the pictures.
         audio: of each stage with a block, the projected audio of each frame, ``[N, C]``.
-        visual: of each such stage, the map that left the block, ``[N, C, h, w]``.
+        visual: of each such stage, the map that left the block, behind the ReLU that begins the
+            decoder's first unit, ``[N, C, h, w]``.
     """
 
     mask_logits: Tensor
@@ -122,7 +123,9 @@ def _mean_of_clips(context: Tensor, clip_lengths: Sequence[int] | int) -> Tensor
 
 
 class ResidualUnit(nn.Module):
-    """``x + conv(relu(conv(relu(x))))`` with 3 x 3 convolutions.
+    """``r + conv(relu(conv(r)))`` with ``r = relu(x)`` and 3 x 3 convolutions.
+
+    The shortcut adds r, not x: the official unit applies its first ReLU in place.
 
     Args:
         channels: C.
@@ -135,7 +138,8 @@ class ResidualUnit(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps ``[N, C, h, w]`` to the same shape."""
-        refined: Tensor = self.conv2(F.relu(self.conv1(F.relu(features))))
+        features = F.relu(features)
+        refined: Tensor = self.conv2(F.relu(self.conv1(features)))
         return features + refined
 
 
@@ -235,4 +239,4 @@ class TPAVIDecoder(nn.Module):
         for stage in reversed(STAGES):
             path = self.refine[stage](maps[stage], path)
         logits = self.head(path)[:, 0]
-        return TPAVIOutput(logits, sounds, [maps[stage] for stage in self.blocks])
+        return TPAVIOutput(logits, sounds, [F.relu(maps[stage]) for stage in self.blocks])
