@@ -156,7 +156,7 @@ def test_baseline_configs_hold_the_official_recipe(subset, clips, epochs, backbo
         assert cfg.MODEL.RESNETS.NORM == "BN"
     node = cfg.MODEL.TPAVI
     assert node.CHANNELS == 256 and tuple(node.STAGES) == ("res2", "res3", "res4", "res5")
-    assert node.AVM_WEIGHT == (0.5 if subset == "ms3" else 0)
+    assert node.AVM_WEIGHT == (0.5 if subset == "ms3" else 0) and not node.AVM_CUT_MASK
     assert cfg.MODEL.TRANSAVS.TARGETS == "union"
     assert cfg.DATASETS.TRAIN == (f"avsbench_{subset}_train",)
     assert cfg.DATASETS.VAL == (f"avsbench_{subset}_val",)

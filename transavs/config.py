@@ -259,6 +259,8 @@ def _add_tpavi_keys(cfg: CfgNode) -> None:
     # Norm that ends the attention. With several GPUs "SyncBN", lest each have its own statistics.
     node.NORM = "BN"
     node.AVM_WEIGHT = 0.0  # audio-visual matching loss; official: 0.5 for MS3, 0 for S4
+    # Whether it cuts the predicted mask at 0.5, without a gradient into it; officially not.
+    node.AVM_CUT_MASK = False
     cfg.MODEL.TPAVI = node
 
 

@@ -48,29 +48,31 @@ class TestCrossEntropy:
         assert frame_bce_loss(zeros, zeros > 0).item() == pytest.approx(math.log(2))
 
 
-def matching_reference(logits, audio, visual):
-    """AVM-AV in NumPy's manner: pooled mask, mean within it, two softmaxes, KL, sum, mean."""
+def matching_reference(logits, audio, visual, cut_mask):
+    """AVM-AV place by place in float64: pooled logits, weighted mean, two softmaxes, KL."""
     stages = []
     for heard, seen in zip(audio, visual, strict=True):
-        count, channels, height, width = seen.shape
+        _, _, height, width = seen.shape
         step_y, step_x = logits.shape[1] // height, logits.shape[2] // width
-        total = 0.0
-        for frame in range(count):
-            summed, places = torch.zeros(channels, dtype=torch.float64), 0
+        for frame in range(len(seen)):
+            summed, inside = 0.0, 0
             for y in range(height):
                 for x in range(width):
                     rows = slice(y * step_y, (y + 1) * step_y)
                     columns = slice(x * step_x, (x + 1) * step_x)
-                    if logits[frame, rows, columns].double().sigmoid().mean() > 0.5:
-                        summed, places = summed + seen[frame, :, y, x].double(), places + 1
-            mean = summed / max(places, 1)
-            a, v = heard[frame].double().exp(), mean.exp()
+                    weight = 1 / (1 + (-logits[frame, rows, columns].mean()).exp())
+                    if cut_mask:
+                        weight = int(weight > 0.5)
+                        inside += weight
+                    summed = summed + weight * seen[frame, :, y, x]
+            mean = summed / (max(inside, 1) if cut_mask else height * width)
+            a, v = heard[frame].exp(), mean.exp()
             a, v = a / a.sum(), v / v.sum()
-            total += float((a * (a / v).log()).sum())
-        stages.append(total)
-    return sum(stages) / len(stages)
+            stages.append((a * (a / v).log()).sum())
+    return sum(stages) / len(audio)
 
 
+@pytest.mark.parametrize("cut_mask", [False, True], ids=["soft", "cut"])
 class TestMatching:
     def make(self, frames=3, channels=4):
         logits = torch.randn(frames, 8, 12)
@@ -78,41 +80,70 @@ class TestMatching:
         visual = [torch.randn(frames, channels, *size) for size in ((4, 6), (2, 3))]
         return logits, audio, visual
 
-    def test_loops(self):
+    def test_loops(self, cut_mask):
+        """The value and all gradients; a cut mask has none."""
         logits, audio, visual = self.make()
-        found = audio_visual_matching_loss(logits, audio, visual)
-        assert found.item() == pytest.approx(matching_reference(logits, audio, visual), rel=1e-5)
+        logits[1] -= 9  # cut, nothing is left of this mask
+        tensors = [logits, *audio, *visual]
+        exact = [tensor.double().requires_grad_() for tensor in tensors]
+        expected = matching_reference(exact[0], exact[1:3], exact[3:], cut_mask)
+        expected.backward()
+        for tensor in tensors:
+            tensor.requires_grad_()
+        found = audio_visual_matching_loss(logits, audio, visual, cut_mask)
+        found.backward()
+        assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+        assert (logits.grad is None) == cut_mask
+        for tensor, reference in zip(tensors, exact, strict=True):
+            if tensor is not logits or not cut_mask:
+                assert reference.grad.abs().sum() > 0
+                torch.testing.assert_close(
+                    tensor.grad.double(), reference.grad, atol=1e-6, rtol=1e-4
+                )
 
-    def test_summed_over_frames(self):
+    def test_hand_worked(self, cut_mask):
+        """Logits of -1 at 2 x 2 places, v = (4, 0) at each, a = (2, 0).
+
+        The softmax of (s, 0) is (p(s), 1 - p(s)), p being the logistic function. A soft mask makes
+        v = (4 p(-1), 0) = (1.0758, 0). The gradient of the KL to s is p(s) - p(2) = -0.1351, and
+        all logits together move s by 4 p(-1) p(1) = 0.7864. A cut mask is empty, and v = (0, 0).
+        """
+        logits = torch.full((1, 2, 2), -1.0, requires_grad=True)
+        seen = torch.tensor([4.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2).clone().requires_grad_()
+        loss = audio_visual_matching_loss(logits, [torch.tensor([[2.0, 0.0]])], [seen], cut_mask)
+        loss.backward()
+        if cut_mask:
+            assert loss.item() == pytest.approx(0.3278, abs=5e-5) and logits.grad is None
+        else:
+            assert loss.item() == pytest.approx(0.0563, abs=5e-5)
+            assert logits.grad.sum().item() == pytest.approx(-0.1351 * 0.7864, abs=5e-5)
+
+    def test_summed_over_frames(self, cut_mask):
         logits, audio, visual = self.make()
         alone = [
             audio_visual_matching_loss(
-                logits[n : n + 1], [a[n : n + 1] for a in audio], [v[n : n + 1] for v in visual]
+                logits[n : n + 1],
+                [a[n : n + 1] for a in audio],
+                [v[n : n + 1] for v in visual],
+                cut_mask,
             )
             for n in range(3)
         ]
-        together = audio_visual_matching_loss(logits, audio, visual)
+        together = audio_visual_matching_loss(logits, audio, visual, cut_mask)
         torch.testing.assert_close(together, torch.stack(alone).sum())
 
-    def test_equal_features_agree(self):
+    def test_equal_features_agree(self, cut_mask):
+        """Where the mask is sure of every place."""
         heard = torch.randn(2, 4)
         seen = heard[:, :, None, None].expand(-1, -1, 2, 3)
-        loss = audio_visual_matching_loss(torch.ones(2, 4, 6), [heard], [seen])
+        loss = audio_visual_matching_loss(torch.full((2, 4, 6), 30.0), [heard], [seen], cut_mask)
         assert loss.item() == pytest.approx(0, abs=1e-6)
 
-    def test_nothing_marked_is_a_uniform_picture(self):
+    def test_nothing_marked_is_a_uniform_picture(self, cut_mask):
         """KL(a || uniform) = log C - H(a): with a = (3/4, 1/4), log 2 - 0.5623."""
         heard = torch.tensor([[math.log(3.0), 0.0]])
         loss = audio_visual_matching_loss(
-            torch.full((1, 4, 4), -5.0), [heard], [torch.randn(1, 2, 2, 2)]
+            torch.full((1, 4, 4), -30.0), [heard], [torch.randn(1, 2, 2, 2)], cut_mask
         )
         entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
         assert loss.item() == pytest.approx(math.log(2) - entropy, rel=1e-5)
-
-    def test_no_gradient_moves_the_mask(self):
-        logits, audio, visual = self.make()
-        for tensor in (logits, *audio, *visual):
-            tensor.requires_grad_()
-        audio_visual_matching_loss(logits, audio, visual).backward()
-        assert logits.grad is None
-        assert all(tensor.grad.abs().sum() > 0 for tensor in (*audio, *visual))

@@ -109,6 +109,8 @@ def test_losses_have_their_names_and_weights():
     assert set(half) == {"loss_mask", "loss_avm"}
     torch.testing.assert_close(2 * half["loss_avm"], whole["loss_avm"])
     assert torch.equal(half["loss_mask"], whole["loss_mask"])
+    cut = tiny_tpavi(*AVM, "MODEL.TPAVI.AVM_CUT_MASK", True)([clip])
+    assert cut["loss_avm"] != half["loss_avm"]
 
 
 def test_target_is_the_union_of_what_sounds():

@@ -42,29 +42,33 @@ def frame_bce_loss(mask_logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def audio_visual_matching_loss(
-    mask_logits: Tensor, audio: Sequence[Tensor], visual: Sequence[Tensor]
+    mask_logits: Tensor, audio: Sequence[Tensor], visual: Sequence[Tensor], cut_mask: bool = False
 ) -> Tensor:
     """Divergence between what is heard and what lies within the predicted mask ("AVM-AV").
 
-    ``KL(softmax(a) || softmax(v))``, a the audio feature of a frame and v the mean visual feature
-    where the predicted mask is. It is summed over the frames of all processes, not averaged, and
-    averaged over the stages. The mask is brought to the size of a stage by area averages of its
-    probabilities and cut at 0.5; no gradient flows into it. A frame without a single such place has
-    v = 0, a uniform distribution.
+    ``KL(softmax(a) || softmax(v))``, summed over the frames of all processes, not averaged, and
+    averaged over the stages. a is the audio feature of a frame. The logits are brought to the size
+    of a stage by area averages, and their sigmoid is a soft mask: v is the mean over all places of
+    mask times visual feature. The gradient flows into the mask as well.
 
     Args:
         mask_logits: float ``[N, H, W]``.
         audio: ``[N, C]`` of each stage.
         visual: ``[N, C, h, w]`` of each stage.
+        cut_mask: the mask is cut at 0.5 instead and v the mean of the places within, 0 where there
+            are none; no gradient flows into the mask.
 
     Returns:
         A scalar.
     """
-    probs = mask_logits.detach().float().sigmoid()[:, None]
+    logits = mask_logits.float()[:, None]
     total = mask_logits.new_zeros((), dtype=torch.float32)
     for heard, seen in zip(audio, visual, strict=True):
-        inside = (F.interpolate(probs, seen.shape[-2:], mode="area") > 0.5).float()
-        mean = (seen.float() * inside).sum((2, 3)) / inside.sum((2, 3)).clamp(min=1)
+        mask = F.interpolate(logits, seen.shape[-2:], mode="area").sigmoid()
+        if cut_mask:
+            mask = (mask > 0.5).float()
+            mask = mask / mask.mean((2, 3), keepdim=True).clamp(min=1e-6)
+        mean = (seen.float() * mask).mean((2, 3))
         total = total + F.kl_div(
             mean.log_softmax(-1), heard.float().log_softmax(-1), reduction="sum", log_target=True
         )

@@ -43,6 +43,7 @@ class TPAVI(ClipModel):
         pixel_mean: per channel, in the order of the frames.
         pixel_std: likewise.
         avm_weight: of the audio-visual matching loss; 0 leaves it out.
+        avm_cut_mask: whether that loss cuts the predicted mask at 0.5.
         freeze_backbone: no gradients in the backbone, running statistics kept.
         feature_folder: where a frozen backbone's features are kept; "" keeps none.
         mask_threshold: a pixel is foreground where its score is above.
@@ -59,6 +60,7 @@ class TPAVI(ClipModel):
         pixel_mean: list[float],
         pixel_std: list[float],
         avm_weight: float = 0.0,
+        avm_cut_mask: bool = False,
         freeze_backbone: bool = False,
         feature_folder: str = "",
         mask_threshold: float = 0.5,
@@ -72,6 +74,7 @@ class TPAVI(ClipModel):
         self.decoder = decoder.to(memory_format=torch.channels_last)
         self.audio_encoder = audio_encoder
         self.avm_weight = avm_weight
+        self.avm_cut_mask = avm_cut_mask
         self.mask_threshold = mask_threshold
         self.num_sounding = num_sounding
 
@@ -101,6 +104,7 @@ class TPAVI(ClipModel):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "avm_weight": node.AVM_WEIGHT,
+            "avm_cut_mask": node.AVM_CUT_MASK,
             "freeze_backbone": cfg.MODEL.BACKBONE.FREEZE,
             "feature_folder": cfg.MODEL.BACKBONE.CACHE,
             "mask_threshold": cfg.MODEL.TRANSAVS.INFERENCE.MASK_THRESHOLD,
@@ -132,7 +136,9 @@ class TPAVI(ClipModel):
         masks = union_masks(targets, self.num_sounding)
         losses = {"loss_mask": frame_bce_loss(output.mask_logits, masks)}
         if self.avm_weight:
-            matching = audio_visual_matching_loss(output.mask_logits, output.audio, output.visual)
+            matching = audio_visual_matching_loss(
+                output.mask_logits, output.audio, output.visual, self.avm_cut_mask
+            )
             losses["loss_avm"] = matching * self.avm_weight
         return losses
 
