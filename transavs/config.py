@@ -104,7 +104,7 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.NEGATIVE_AUDIO = node
     # Clips that the evaluation loop feeds at once; no score depends on it.
     cfg.TEST.IMS_PER_BATCH = 1
-    # Clips over which the official M_F picks its best threshold (AVSBench's test scripts: 4).
+    # Clips over which M_F picks its best threshold (AVSBench's test scripts: 4; COMBO, VCT: 1).
     cfg.TEST.F_THRESHOLD_BATCH = 4
     # Audio conditions (transavs.data.CONDITIONS) that DATASETS.TEST is evaluated under as well, for
     # the scores of AVSBench-Robust; the original sound is always evaluated, () adds none.

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -34,10 +35,15 @@ class TestWorkedExamples:
 
     def test_f_depends_on_how_many_clips_share_a_threshold(self):
         pairs = [make_pair("a", SCORES_A, TOP_ROW), make_pair("b", SCORES_B, TOP_ROW)]
-        assert evaluate(pairs, f_threshold_batch=1)["M_F"] == pytest.approx(100.0)
-        assert evaluate(pairs, f_threshold_batch=2)["M_F"] == pytest.approx(78.26, abs=5e-3)
-        for group in (1, 2):
+        for group, expected in ((1, 100.0), (2, 78.26), (4, 78.26)):
             result = evaluate(pairs, f_threshold_batch=group)
+            assert (result["M_F"], result["M_F_group"]) == (
+                pytest.approx(expected, abs=5e-3),
+                group,
+            )
+            # Both common sizes are told whatever the chosen one is.
+            assert result["M_F_group_1"] == pytest.approx(100.0)
+            assert result["M_F_group_4"] == pytest.approx(78.26, abs=5e-3)
             assert result["M_F_dataset"] == pytest.approx(78.26, abs=5e-3)
 
     def test_an_empty_frame_beside_a_full_one_is_skipped(self):
@@ -52,8 +58,9 @@ class TestWorkedExamples:
             make_pair("b", SCORES_A, torch.zeros_like(TOP_ROW)),
         ]
         result = evaluate(pairs, f_threshold_batch=1, empty_batch_f=rule)
-        assert result["M_F"] == pytest.approx(expected)
-        assert result["M_F_dataset"] == pytest.approx(100.0)
+        assert result["M_F"] == result["M_F_group_1"] == pytest.approx(expected)
+        # In one group with the first clip, the silent one is not counted at all.
+        assert result["M_F_group_4"] == result["M_F_dataset"] == pytest.approx(100.0)
 
     def test_all_ground_truth_empty(self):
         pairs = [make_pair("a", SCORES_A, torch.zeros_like(TOP_ROW))]
@@ -80,6 +87,36 @@ class TestBothFamilies:
         # The family of single frames sees two frames, one right and one half background.
         assert result["M_J"] == pytest.approx(75.0, abs=1e-4)
         assert not any(name.startswith("class") for name in result)
+
+    def test_absent_classes_count_by_either_rule(self):
+        """71 classes, three without any pixel, against sums in float64 without this package."""
+        generator = np.random.default_rng(0)
+        truth = generator.integers(0, 68, (3, 2, 40, 40))
+        found = np.where(generator.random(truth.shape) < 0.7, truth, 0)
+        pairs = []
+        for index in range(3):
+            masks = torch.tensor(truth[index]) > 0
+            clip, output = make_pair(f"{index}", torch.tensor(found[index] > 0).float(), masks)
+            clip["class_maps"] = torch.tensor(truth[index])
+            output["class_maps"] = torch.tensor(found[index])
+            pairs.append((clip, output))
+        result = evaluate(pairs, num_classes=71)
+        hits = [((truth == c) & (found == c)).sum() for c in range(68)]
+        unions = [((truth == c) | (found == c)).sum() for c in range(68)]
+        ious = np.asarray(hits, np.float64) / unions
+        # DDESeg takes the classes that occur, CAVP all.
+        assert result["class_dataset_mIoU"] == pytest.approx(100 * ious.mean(), abs=1e-10)
+        absent_zero = result["class_dataset_mIoU_absent_zero"]
+        assert absent_zero == pytest.approx(100 * ious.sum() / 71, abs=1e-10)
+        # Both leave them out of the F.
+        sizes = [(truth == c).sum() * 0.3 + (found == c).sum() for c in range(68)]
+        f = 1.3 * np.asarray(hits, np.float64) / sizes
+        assert result["class_dataset_F"] == pytest.approx(100 * f.mean(), abs=1e-10)
+        # Of sounding and not, nothing is absent here, and one of two where nothing ever sounds.
+        assert result["dataset_mIoU_absent_zero"] == result["dataset_mIoU"]
+        silent = evaluate([make_pair("a", torch.zeros(1, 2, 2), torch.zeros(1, 2, 2).bool())])
+        assert silent["dataset_mIoU"] == pytest.approx(100)
+        assert silent["dataset_mIoU_absent_zero"] == pytest.approx(50)
 
     def test_official_example_of_avss(self):
         """Three classes: the worked example of the official script, in two clips."""

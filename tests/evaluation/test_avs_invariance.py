@@ -63,6 +63,9 @@ class TestInvariance:
             best.append(float(torch.stack(rows).mean(dim=0).max()) if rows else 0.0)
         result = evaluate(pairs, f_threshold_batch=group)
         assert result["M_F"] == pytest.approx(100 * np.mean(best), abs=1e-10)
+        # With any other choice of the group as well.
+        other = evaluate(pairs, f_threshold_batch=3).get(f"M_F_group_{group}")
+        assert other == (None if group == 5 else result["M_F"])
 
     def test_clip_order_decides_which_clips_share_a_threshold(self):
         pairs = [
@@ -112,7 +115,8 @@ def _run_rank(rank, shards, init_file, result_file):
 def test_two_processes_equal_one(layout, tmp_path):
     pairs = class_pairs(7)
     expected = evaluate(pairs, **CLASS_ARGUMENTS)
-    assert expected["class_mIoU"] > 0 and expected["dataset_mIoU"] > 0
+    for name in ("class_mIoU", "class_dataset_mIoU_absent_zero", "M_F_group_1", "M_F_group_4"):
+        assert expected[name] > 0
     shards = [[], pairs] if layout == "one rank empty" else [pairs[1::2], pairs[::2] + pairs[1:2]]
     result_file = tmp_path / "result.pt"
     torch.multiprocessing.spawn(

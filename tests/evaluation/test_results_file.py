@@ -48,6 +48,18 @@ def test_table() -> None:
     both = {"b": {"original": {"M_J": 2.0, "dataset_mIoU": 60.0, "class_F": 7.0}}}
     assert format_table(both).splitlines()[0].endswith("dataset mIoU    class F")
     assert format_table(both).split()[-7:] == ["2.0", "-", "-", "-", "-", "60.0", "7.0"]
+    groups = {"M_F": 3.0, "M_F_group": 2, "M_F_group_1": 5.0, "M_F_group_4": 2.5}
+    by_groups = {"b": {"original": groups}, "a": {"original": {"M_F": 9.0}}}
+    lines = format_table(by_groups).splitlines()
+    assert lines[0].endswith("M_F group 1    M_F group 4")
+    assert lines[2].split() == ["b", "original", "-", "-", "3.0", "(2)", "-", "-", "5.0", "2.5"]
+    assert lines[3].split() == ["a", "original", "-", "-", "9.0", "-", "-", "-", "-"]
+    published = {"G_mIoU": 84.0, "G_mIoU_all_frames": 64.25, "G_F_group_1": 50.0}
+    last = format_table({"robustness": {"a": published}}).splitlines()[-1]
+    assert last == (
+        "a, to set beside published ones: G-mIoU over all frames (above: over those in which "
+        "something sounds) 64.2, G-F at groups of 1 50.0"
+    )
     # What was read from a file has None in the place of NaN.
     assert format_table({"a": {"original": {"M_J": None}}}).split()[-5:] == ["-"] * 5
 
@@ -62,6 +74,8 @@ def test_table() -> None:
         ('{"a": {"original": {"M_J": "3"}}}', "under 'a'"),
         ('{"references": {"a": {"other": [1]}}}', "under 'references'"),
         ('{"robustness": {"a": {"G_F": []}}}', "under 'robustness'"),
+        ('{"robustness": {"a": {"G_mIoU_all_frames": "x"}}}', "under 'robustness'"),
+        ('{"a": {"original": {"M_F_group": "<b>"}}}', "under 'a'"),
         ('{"by_class": {"a": {"dog": {"J": "x"}}}}', "under 'by_class'"),
     ],
 )

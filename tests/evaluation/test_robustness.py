@@ -36,17 +36,41 @@ def test_by_hand() -> None:
     assert found["conditions"]["silence"]["G_mIoU"] == pytest.approx(16000 / 180)
 
 
+def test_published_kinds_beside_ours() -> None:
+    """A model that is right under every sound, on frames of which 30 % are empty."""
+    original = {**scores(100.0, 90.0), "M_J": 100.0, "M_F_group_1": 95.0, "M_F_group_4": 90.0}
+    # Empty frames stay empty, and count in full: 30 % of 100.
+    silence = {**scores(0.0, 10.0), "M_J": 30.0, "M_F_group_1": 5.0, "M_F_group_4": 10.0}
+    found = summarize_robustness({"original": original, "silence": silence}, NEGATIVES)
+    assert found["G_mIoU"] == pytest.approx(100)
+    assert found["G_mIoU_all_frames"] == pytest.approx(2 * 100 * 70 / 170)
+    assert (found["J_pos_all_frames"], found["J_neg_all_frames"]) == (100, 30)
+    assert found["G_F"] == found["G_F_group_4"] == pytest.approx(90)
+    assert found["G_F_group_1"] == pytest.approx(95)
+    # Of older results without these scores nothing is made up.
+    older = {key: value for key, value in original.items() if not key.startswith("M_F_group")}
+    found = summarize_robustness({"original": older, "silence": silence}, NEGATIVES)
+    assert found["G_F"] == pytest.approx(90) and "G_F_group_1" not in found
+
+
 def test_with_classes_their_means_enter() -> None:
     by_class = {"class_mIoU_foreground": 80.0, "class_F_foreground": 90.0}
+    by_class["class_mIoU_official"] = 90.0
     found = summarize_robustness(
         {
             "original": {**scores(1.0, 2.0), **by_class},
-            "noise": {**scores(3.0, 4.0, 0.2), "class_mIoU_foreground": 20.0},
+            "noise": {
+                **{**scores(3.0, 4.0, 0.2), "class_mIoU_foreground": 20.0},
+                "class_mIoU_official": 50.0,
+            },
         },
         NEGATIVES,
     )
     assert (found["J_pos"], found["J_neg"], found["G_mIoU"], found["F_pos"]) == (80, 20, 80, 90)
     assert math.isnan(found["G_F"]) and found["FPR"] == 0.2
+    # 2 * 90 * 50 / 140, with the background.
+    assert found["G_mIoU_with_background"] == pytest.approx(9000 / 140)
+    assert not {"G_mIoU_all_frames", "G_F_with_background"} & set(found)
 
 
 @pytest.mark.parametrize(

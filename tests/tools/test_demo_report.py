@@ -21,7 +21,10 @@ from transavs.tools.report_page import number, scores_section, seconds_in_words
 
 RESULTS = {
     "demo_ms3_test": {
-        "original": {"M_J": 70.0, "M_J_nonempty": 66.0, "M_F": 80.0, "FPR": 0.0123},
+        "original": {
+            **{"M_J": 70.0, "M_J_nonempty": 66.0, "FPR": 0.0123},
+            **{"M_F": 80.0, "M_F_group": 4},
+        },
         "shuffled": {"M_J": 30.0, "M_J_nonempty": 21.5, "M_F": None, "FPR": 0.01},
         "silence": {"frames_with_false_pixels": 1.5, "FPR": 0.001},
     },
@@ -33,7 +36,12 @@ RESULTS = {
             "no <audio>": {"M_J": 44.0, "M_J_nonempty": 33.0, "M_F": 50.0, "FPR": None},
         }
     },
-    "robustness": {"demo_ms3_test": {"G_mIoU": 71.25, "conditions": {"silence": {"J": 0.0}}}},
+    "robustness": {
+        "demo_ms3_test": {
+            **{"G_mIoU": 71.25, "G_mIoU_all_frames": 52.5},
+            "conditions": {"silence": {"J": 0.0}},
+        }
+    },
 }
 
 
@@ -118,10 +126,10 @@ def test_page_is_whole_and_its_files_are_there(arguments: list[str], tmp_path: P
 def test_page_tells_the_scores(arguments: list[str], tmp_path: Path) -> None:
     assert main([*arguments, "--clips", "1"]) == 0
     text = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
-    assert "<td>own sound</td><td>66.0</td><td>70.0</td><td>80.0</td><td>1.23</td>" in text
+    assert "<td>own sound</td><td>66.0</td><td>70.0</td><td>80.0 (4)</td><td>1.23</td>" in text
     assert "mark every object" in text and "57.0" in text
     assert "with another clip's sound J = 21.5; in silence, 1.5 % of the frames" in text
-    assert "false pixels; G-mIoU = 71.2." in text
+    assert "false pixels; G-mIoU = 71.2 (over all frames 52.5)." in text
     cells = "<td>33.0</td><td>44.0</td><td>50.0</td><td>–</td><td>–</td>"
     assert f"<td>another model: no &lt;audio&gt;</td>{cells}" in text
     assert "the best of 3 clips" in text

@@ -69,11 +69,11 @@ def test_seeds_become_mean_and_spread(tmp_path, files):
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == [
         "[mine: small](configs/s4_R50.yaml)", "ResNet-50", "32", "0, 1, 2",
-        "72.0 ± 2.0", "72.0 ± 2.0", "80.0 ± 0.0", "70.2 ± 0.0",
-        "-", "1.25 ± 0.00", "12.3", "5.6", "2.35", "measured",
+        "72.0 ± 2.0", "72.0 ± 2.0", "-", "80.0 ± 0.0", "70.2 ± 0.0",
+        "-", "-", "1.25 ± 0.00", "12.3", "5.6", "2.35", "measured",
     ]  # fmt: skip
     (row,) = rows_of(page, "| other |")
-    assert "| 0 | 60.0 | 60.0 | 80.0 | 70.2 | - | 1.25 | - | - | - | measured |" in row
+    assert "| 0 | 60.0 | 60.0 | - | 80.0 | 70.2 | - | - | 1.25 | - | - | - | measured |" in row
     text = page.read_text()
     assert text.startswith("# Zoo\n\nBy hand.\n") and text.endswith("\nAlso by hand.\n")
     assert "old" not in text
@@ -89,12 +89,41 @@ def test_seeds_become_mean_and_spread(tmp_path, files):
 def test_our_rows_stand_beside_published_ones_of_their_family(tmp_path, files):
     write_run(tmp_path / "run", 3, 81.5, dataset="avsbench_s4_test")
     assert main(["--runs", str(tmp_path / "run"), "--no-size", *files]) == 0
+    # The file is too old to tell the group of its M_F; the configuration does.
     (row,) = rows_of(tmp_path / "ZOO.md", "| **run** |")
+    assert row.startswith("| **run** | ResNet-50 | 4 | 32 |")
     assert "| 81.5 | 80.0 | - | - | - | - | measured, 1 seed |" in row
     entries = json.loads((tmp_path / "entries.json").read_text())["entries"]
     parts = generated_parts(read_published(), entries)
     assert "**run**" in parts["published table_1"]
     assert "**run**" not in parts["published mean_iou"] + parts["published j_and_f"]
+
+
+def test_tables_hold_one_group_of_m_f_each(tmp_path, files):
+    write_run(tmp_path / "run", 0, 81.5, dataset="avsbench_s4_test")
+    content = json.loads((tmp_path / "run" / "results.json").read_text())
+    groups = {"M_F_group": 2, "M_F": 82.0, "M_F_group_1": 85.0, "M_F_group_4": 80.0}
+    content["avsbench_s4_test"]["original"] |= groups
+    classes = {"M_J": 70.0, "class_mIoU_official": 31.0, "class_F_official": 36.0}
+    content["avsbench_avss_test"] = {"original": {**classes, "M_F": 75.0, "M_F_group": 2}}
+    (tmp_path / "run" / "results.json").write_text(json.dumps(content))
+    assert main(["--runs", str(tmp_path / "run"), "--no-size", *files]) == 0
+    # Ours at each of its groups, and the classes of AVSS by the metric of that column.
+    for row, clips, m_f in zip(
+        rows_of(tmp_path / "ZOO.md", "| **run** |"), "124", ("85.0", "82.0", "80.0"), strict=True
+    ):
+        assert f"| {clips} | 32 | 81.5 | {m_f} | - | - | 31.0 | 36.0 | measured, 1 seed |" in row
+    for name, group in read_published().items():
+        text = generated_parts({name: group}, [])[f"published {name}"]
+        tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("| ")]
+        if not group.family.has_f_clips:
+            assert "M_F" not in text and len(tables) == 1
+            continue
+        sizes = [{row.split(" | ")[2] for row in table[2:]} for table in tables]
+        assert all(len(size) == 1 for size in sizes), name
+        assert len(set.union(*sizes)) == len(tables)
+        assert sum(len(table) - 2 for table in tables) == len(group.rows)
+    assert {r.f_clips for r in read_published()["resnet"].rows} == {1, 2, 4, None}
 
 
 def test_size_is_counted_where_no_benchmark_lies(tmp_path, files):
@@ -174,6 +203,7 @@ def test_broken_published_files(tmp_path):
         "group: h, S4: [1, 2], read: primary}]": "no group 'h'",
         "group: g, S4: [1], read: primary}]": "cells of 2 value",
         "group: g, S4: [1, 2], read: once}]": "read must be one of",
+        "group: g, S4: [1, 2], f_clips: 4, read: primary}]": "m: f_clips must be",
     }
     for row, message in rows.items():
         path.write_text(text + start + row)

@@ -53,7 +53,8 @@ class AVSEvaluator(DatasetEvaluator):
             clip_order: the clip ids of all clips in order, in place of a registered name. Without
                 either the order is alphabetical.
             f_threshold_batch: number of consecutive clips that share a threshold in ``M_F``; the
-                benchmark's test scripts use 4 (key ``TEST.F_THRESHOLD_BATCH``).
+                benchmark's test scripts use 4 (key ``TEST.F_THRESHOLD_BATCH``). ``M_F_group_1`` and
+                ``M_F_group_4`` are given whatever it is.
             empty_batch_f: ``"zero"`` or ``"skip"``, see :func:`transavs.evaluation.summarize`.
             negative: the sound of every clip was replaced by one that nothing in the picture makes
                 (silence, noise, off-screen). Then ``FPR`` and ``frames_with_false_pixels`` count

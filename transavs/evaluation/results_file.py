@@ -15,6 +15,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from transavs.evaluation.summary import F_GROUPS
 from transavs.utils.whole_files import write_text
 
 Results = dict[str, dict[str, Any]]
@@ -26,11 +27,26 @@ BY_CLASS = "by_class"
 _OTHER_PARTS = (REFERENCES, ROBUSTNESS, BY_CLASS)
 _SIMPLE_REFERENCES = (("mark every object", "every_object"), ("mark nothing", "nothing"))
 _HEADERS = ("data set", "sound", "M_J", "M_J non-empty", "M_F", "false pixels %", "false frames %")
-# Further columns, of those scores that any row has: pixels counted over the data set, and classes.
-_FURTHER_COLUMNS = ("dataset_mIoU", "dataset_F", "class_mIoU", "class_F")
+# Further columns, of those scores that any row has: M_F at two sizes of group, pixels counted over
+# the data set, and classes.
+_FURTHER_COLUMNS = (
+    *(f"M_F_group_{size}" for size in F_GROUPS),
+    *("dataset_mIoU", "dataset_F", "class_mIoU", "class_F"),
+    *("class_dataset_mIoU", "class_dataset_mIoU_absent_zero", "class_dataset_F"),
+)
+# Numbers of a summary that are of the published kinds.
+_PUBLISHED_KINDS = {
+    "G_mIoU_all_frames": "G-mIoU over all frames (above: over those in which something sounds)",
+    "G_mIoU_with_background": "G-mIoU with the background (above: without)",
+    "G_F_with_background": "G-F with the background (above: without)",
+    **{f"G_F_group_{size}": f"G-F at groups of {size}" for size in F_GROUPS},
+}
 # What is shown of scores, of those by class, and of summaries.
-_SHOWN = ("M_J", "M_J_nonempty", "M_F", "FPR", "frames_with_false_pixels", *_FURTHER_COLUMNS)
-_NUMBERS = (*_SHOWN, "J", "G_mIoU", "G_F", "J_pos", "J_neg")
+_SHOWN = (
+    *("M_J", "M_J_nonempty", "M_F", "M_F_group", "FPR", "frames_with_false_pixels"),
+    *_FURTHER_COLUMNS,
+)
+_NUMBERS = (*_SHOWN, "J", "G_mIoU", "G_F", "J_pos", "J_neg", *_PUBLISHED_KINDS)
 
 
 def read_results(path: str | os.PathLike[str]) -> Results:
@@ -107,7 +123,10 @@ def reference_models(results: Mapping[str, Any], dataset: str) -> dict[str, Mapp
 
 
 def format_table(results: Results) -> str:
-    """Returns the results for people: a line a data set and condition, and the summaries below."""
+    """Returns the results for people: a line a data set and condition, and the summaries below.
+
+    Behind ``M_F`` stands in brackets, where the results tell, how many clips shared a threshold.
+    """
     rows: list[list[str]] = []
     every = [scores for name in dataset_names(results) for scores in results[name].values()]
     further = [key for key in _FURTHER_COLUMNS if any(key in scores for scores in every)]
@@ -121,10 +140,12 @@ def format_table(results: Results) -> str:
             if key in references:
                 cells = [_cell(references, k) for k in (key, f"{key}_nonempty")]
                 rows.append([name, f"({label})", *cells, "", "", "", *("" for _ in further)])
-    headers = [*_HEADERS, *(key.replace("_", " ") for key in further)]
+    headers = [*_HEADERS, *(key.replace("_", " ").replace("M F", "M_F") for key in further)]
     table = tabulate(rows, headers, disable_numparse=True, stralign="right")
     summaries = [
-        _summary_line(name, summary) for name, summary in results.get(ROBUSTNESS, {}).items()
+        line
+        for name, summary in results.get(ROBUSTNESS, {}).items()
+        for line in _summary_lines(name, summary)
     ]
     classes = [_class_line(name, found) for name, found in results.get(BY_CLASS, {}).items()]
     return "\n".join([table, *summaries, *classes])
@@ -136,19 +157,27 @@ def _class_line(name: str, found: Mapping[str, Mapping[str, float]]) -> str:
     return f"{name}: J of the frames where one class alone is heard: {scores}"
 
 
-def _summary_line(name: str, summary: Mapping[str, Any]) -> str:
+def _summary_lines(name: str, summary: Mapping[str, Any]) -> list[str]:
     negatives = ", ".join(summary.get("conditions", ()))
-    return (
+    own = (
         f"{name}: G-mIoU {_cell(summary, 'G_mIoU')}, G-F {_cell(summary, 'G_F')}, "
         f"FPR {_cell(summary, 'FPR', digits=3)}; J {_cell(summary, 'J_pos')} with the clips' own "
         f"sound, {_cell(summary, 'J_neg')} on average of: {negatives}"
     )
+    kinds = [
+        f"{title} {_cell(summary, key)}"
+        for key, title in _PUBLISHED_KINDS.items()
+        if key in summary
+    ]
+    return [own, f"{name}, to set beside published ones: {', '.join(kinds)}"] if kinds else [own]
 
 
 def _row(
     name: str, sound: str, scores: Mapping[str, float | None], further: Sequence[str]
 ) -> list[str]:
     cells = [_cell(scores, key) for key in ("M_J", "M_J_nonempty", "M_F")]
+    if scores.get("M_F_group") is not None:
+        cells[-1] += f" ({_cell(scores, 'M_F_group', digits=0)})"
     cells.append(_cell(scores, "FPR", factor=100, digits=2))
     cells.append(_cell(scores, "frames_with_false_pixels"))
     return [name, sound, *cells, *(_cell(scores, key) for key in further)]

@@ -17,6 +17,10 @@ from transavs.evaluation.clip_scores import ClipScores
 
 EmptyBatchF = Literal["zero", "skip"]
 
+#: Sizes of group that ``M_F`` is always given at, whatever the chosen one: COMBO, VCT and CAVP take
+#: 1 clip, AVSBench's test scripts 4.
+F_GROUPS = (1, 4)
+
 #: A frame counts as "with false pixels" above this share of false foreground.
 FALSE_SHARE_LIMIT = 0.005
 
@@ -47,6 +51,9 @@ def summarize(
         ``M_F_dataset``: percent, one best threshold for the whole data set; depends on neither
         order nor grouping.
 
+        ``M_F_group``: ``f_threshold_batch``, the size of the groups of ``M_F``, and ``M_F_group_1``
+        and ``M_F_group_4``: percent, as ``M_F``, at groups of 1 and of 4 clips.
+
         ``FPR``: share of pixels in [0, 1] that are predicted outside the ground truth (all
         predicted pixels of a negative condition), mean over labelled frames.
 
@@ -56,8 +63,8 @@ def summarize(
         ``clips``, ``frames``, ``frames_empty``: counts of clips with a label, of labelled frames
         and of those with an empty ground truth.
 
-        ``dataset_mIoU``, ``dataset_F``, ``dataset_JF``: percent, see :func:`dataset_scores`, of the
-        two classes background and sounding.
+        ``dataset_mIoU``, ``dataset_mIoU_absent_zero``, ``dataset_F``, ``dataset_JF``: percent, see
+        :func:`dataset_scores`, of the two classes background and sounding.
 
         Where every clip has class maps also those of :func:`class_scores`.
 
@@ -75,6 +82,8 @@ def summarize(
         "M_J": 100 * _mean(jaccard),
         "M_J_nonempty": 100 * _mean(jaccard[~is_empty]),
         "M_F": 100 * _grouped_f(labelled, f_threshold_batch, empty_batch_f),
+        "M_F_group": f_threshold_batch,
+        **{f"M_F_group_{n}": 100 * _grouped_f(labelled, n, empty_batch_f) for n in F_GROUPS},
         "M_F_dataset": 100 * _grouped_f(labelled, max(len(labelled), 1), "skip"),
         "FPR": _mean(false_share),
         "frames_with_false_pixels": 100 * _mean(false_share > FALSE_SHARE_LIMIT),
@@ -94,17 +103,26 @@ def dataset_scores(counts: Sequence[ClassCounts]) -> dict[str, float]:
     """Returns the scores of the family that counts pixels over all frames of a data set.
 
     As CAVP, CPM and DDESeg print them: every class is divided once, and the mean is over the
-    classes that occur, the background among them. Not to be compared with scores of single frames.
+    classes, the background among them. A class without any pixel, predicted or true, is left out of
+    all means but CAVP's mIoU. Not to be compared with scores of single frames.
 
     Args:
         counts: of the clips, at least one.
 
     Returns:
-        ``dataset_mIoU`` (their "mIoU" or "J"), ``dataset_F`` (their "F", beta^2 = 0.3) and
-        ``dataset_JF`` (their "J&F"), the mean of the two; percent.
+        ``dataset_mIoU`` (DDESeg's "mIoU" or "J"), ``dataset_mIoU_absent_zero`` (CAVP's "mIoU", to
+        which an absent class adds 0), ``dataset_F`` (their "F", beta^2 = 0.3) and ``dataset_JF``
+        (their "J&F"), the mean of the first and the third; percent.
     """
-    iou, f = mean_over_dataset(pool(counts))
-    return {"dataset_mIoU": iou, "dataset_F": f, "dataset_JF": (iou + f) / 2}
+    total = pool(counts)
+    iou, f = mean_over_dataset(total)
+    with_absent, _ = mean_over_dataset(total, unseen="zero")
+    return {
+        "dataset_mIoU": iou,
+        "dataset_mIoU_absent_zero": with_absent,
+        "dataset_F": f,
+        "dataset_JF": (iou + f) / 2,
+    }
 
 
 def class_scores(counts: Sequence[ClassCounts]) -> dict[str, float]:
@@ -125,8 +143,9 @@ def class_scores(counts: Sequence[ClassCounts]) -> dict[str, float]:
         ``class_mIoU_official_no_last``, ``class_F_official_no_last``: its "without background",
         which drops the last class and not the background;
 
-        over the data set ``class_dataset_mIoU``, ``class_dataset_F`` and ``class_dataset_JF``, as
-        :func:`dataset_scores`; and ``classes_seen``, the number of classes that occur.
+        over the data set ``class_dataset_mIoU``, ``class_dataset_mIoU_absent_zero``,
+        ``class_dataset_F`` and ``class_dataset_JF``, as :func:`dataset_scores`; and
+        ``classes_seen``, the number of classes that occur.
     """
     total = pool(counts)
     last = len(total.frames) - 1

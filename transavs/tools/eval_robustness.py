@@ -47,8 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
         prog="eval_robustness.py",
         description=f"{__doc__} A model that listens marks nothing in silence and noise, and loses "
         "its score with a sound of something else; G-mIoU and G-F, those of AVSBench-Robust, put "
-        "that into a number. Where the data know every visible object, the file also gets the "
-        "scores of marking nothing and of marking every object.",
+        "that into a number, over the frames in which something sounds and over all. Where the "
+        "data know every visible object, the file also gets the scores of marking nothing and of "
+        "marking every object.",
     )
     parser.add_argument("--config-file", required=True, metavar="FILE")
     parser.add_argument(

@@ -262,7 +262,10 @@ def _evaluate(
         loader = Trainer.build_test_loader(cfg, name)
         scores = evaluate_loader(cfg, own, loader, Trainer.build_evaluator(cfg, name))["avs"]
         found[kind] = {key: float(scores[key]) for key in ("M_J", "M_F")}
-        print(f"{name}, {kind}: M_J {found[kind]['M_J']:.2f}, M_F {found[kind]['M_F']:.2f}")
+        print(
+            f"{name}, {kind}: M_J {found[kind]['M_J']:.2f}, M_F {found[kind]['M_F']:.2f} "
+            f"({scores['M_F_group']} clips a threshold)"
+        )
     return found
 
 

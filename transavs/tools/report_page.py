@@ -120,7 +120,8 @@ union, averaged over the frames in which something sounds.</dd>
 <dt>M_J</dt><dd>The same over all frames, as the AVSBench benchmark does it: a frame without sound
 counts by its share of pixels that were rightly left unmarked.</dd>
 <dt>M_F</dt><dd>F-measure of the scores, which weighs precision above recall, at the best threshold
-for every few clips (AVSBench's protocol).</dd>
+for every few clips (AVSBench's protocol); how many they were stands in brackets, and numbers of
+different brackets do not compare.</dd>
 <dt>false pixels, false frames</dt><dd>Share of all pixels that were marked although they do not
 sound, and share of frames in which more than half a percent of the pixels are such.</dd>
 <dt>no model</dt><dd>What one would score without listening at all, by marking every visible object
@@ -128,13 +129,16 @@ or nothing.</dd>
 <dt>another model</dt><dd>With the clips' own sound, for comparison; it may be one that hears
 nothing.</dd>
 <dt>G-mIoU</dt><dd>The number of AVSBench-Robust: high if the true sound is segmented well and the
-false ones (silence, noise, what is not there) do not bring up the same masks.</dd>
+false ones (silence, noise, what is not there) do not bring up the same masks. Over the frames in
+which something sounds; published ones are over all frames.</dd>
 </dl>
 """
 
 
 def _score_cells(title: str, values: Mapping[str, Any]) -> list[str]:
     cells = [number(values.get(key)) for key in ("M_J_nonempty", "M_J", "M_F")]
+    if values.get("M_F_group") is not None:
+        cells[-1] += f" ({number(values['M_F_group'], digits=0)})"
     cells.append(number(values.get("FPR"), 100, 2))
     return [title, *cells, number(values.get("frames_with_false_pixels"))]
 
@@ -158,6 +162,8 @@ def _verdict(
         text += f"; in silence, {number(false_frames)} % of the frames show false pixels"
     if robustness:
         text += f"; G-mIoU = {number(robustness.get('G_mIoU'))}"
+        if "G_mIoU_all_frames" in robustness:
+            text += f" (over all frames {number(robustness['G_mIoU_all_frames'])})"
     return text + "."
 
 

@@ -44,8 +44,10 @@ def format_markdown(grid: Grid, rows: Sequence[RowScores], metrics: Sequence[Met
         f"# {Path(grid.path).stem}: {done} of {count} trainings",
         f"Of the grid `{grid.path}`. Means over seeds ± sample standard deviation (n {_MINUS} 1; "
         f"a single seed has none). Scores are of `{grid.main_test}` under its own sound unless a "
-        "column says otherwise, M_J, M_F and G-mIoU in percent; seconds are those of the clock, "
-        "of the whole training process. "
+        "column says otherwise, M_J, M_F and G-mIoU in percent; M_F is at groups of "
+        "TEST.F_THRESHOLD_BATCH clips, “of 1” and “of 4” at groups of so many; G-mIoU is over the "
+        "frames in which something sounds. Seconds are those of the clock, of the whole training "
+        "process. "
         f"{_DASH}: not measured.",
         _table(
             ["group", "row", "seeds", *(metric.title for metric in metrics), f"M_J {_MINUS} base"],

@@ -13,6 +13,7 @@ from transavs.data import NEGATIVE_CONDITIONS
 from transavs.engine.grid.run_folder import RunFolder
 from transavs.engine.grid.spec import Grid, Row
 from transavs.evaluation.results_file import ROBUSTNESS
+from transavs.evaluation.summary import F_GROUPS
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ def metrics_of(grid: Grid) -> list[Metric]:
         Metric("M_J", "M_J", (*own, "M_J")),
         Metric("M_J_nonempty", "M_J non-empty", (*own, "M_J_nonempty")),
         Metric("M_F", "M_F", (*own, "M_F")),
+        *(
+            Metric(f"M_F_group_{size}", f"M_F of {size}", (*own, f"M_F_group_{size}"), drawn=False)
+            for size in F_GROUPS
+        ),
         Metric(
             "M_J_nonempty_shuffled",
             "M_J non-empty, shuffled",
@@ -107,6 +112,12 @@ def metrics_of(grid: Grid) -> list[Metric]:
             for condition in NEGATIVE_CONDITIONS
         ),
         Metric("G_mIoU", "G-mIoU", (ROBUSTNESS, first, "G_mIoU")),
+        Metric(
+            "G_mIoU_all_frames",
+            "G-mIoU, all frames",
+            (ROBUSTNESS, first, "G_mIoU_all_frames"),
+            drawn=False,
+        ),
         Metric("G_F", "G-F", (ROBUSTNESS, first, "G_F"), drawn=False),
         *(metric for name in others for metric in _metrics_elsewhere(name)),
         _query_metric("query_cosine", "query cosine", first),

@@ -6,24 +6,37 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 
-from transavs.engine.zoo.published import SUBSETS, Group
+from transavs.engine.zoo.published import SUBSETS, Family, Group, PublishedRow
 from transavs.engine.zoo.runs import Entry
+from transavs.evaluation.summary import F_GROUPS
 
 _PART = re.compile(
     r"^<!-- generated: (?P<name>[\w ]+) -->\n(?P<body>.*?)^<!-- end of generated -->$",
     re.MULTILINE | re.DOTALL,
 )
 _DASH = "-"
+_NOT_STATED = "that are not stated, and may differ from row to row"
+# Columns of our own measurements, in percent, and their keys.
+_MEASURED = {
+    "M_J": "M_J",
+    "M_J non-empty": "M_J_nonempty",
+    "M_F of 1 clip": "M_F_group_1",
+    "M_F of 4 clips": "M_F_group_4",
+    "G-mIoU non-empty": "G_mIoU",
+    "G-mIoU all frames": "G_mIoU_all_frames",
+    "G-F of 4 clips": "G_F_group_4",
+}
 
 
 def generated_parts(published: Mapping[str, Group], entries: Sequence[Entry]) -> dict[str, str]:
     """Returns the text of each generated part, by its name.
 
     Parts are "published NAME" for each table of published numbers, and "measured". Our own rows on
-    AVSBench stand in each table of their family as well, so that they can be compared.
+    AVSBench stand in the tables of their family as well, so that they can be compared. A table
+    holds one size of the groups of clips that share a threshold in M_F.
     """
     parts = {
-        f"published {name}": _published_table(group, entries) for name, group in published.items()
+        f"published {name}": _published_tables(group, entries) for name, group in published.items()
     }
     return parts | {"measured": _measured_tables(entries)}
 
@@ -58,32 +71,79 @@ def fill_page(page: str, parts: Mapping[str, str]) -> str:
     )
 
 
-def _published_table(group: Group, entries: Sequence[Entry]) -> str:
-    subsets = [s for s in SUBSETS if any(s in row.cells for row in group.rows)]
-    heads = [f"{subset} {value}" for subset in subsets for value in group.family.values]
+def _published_tables(group: Group, entries: Sequence[Entry]) -> str:
+    """The tables of a group: one for each number of clips that share a threshold in M_F."""
+    if not group.family.has_f_clips:
+        return _published_table(group, group.rows, [], None)
+    subsets = _subsets(group)
+    tables = []
+    for f_clips in sorted({*F_GROUPS, *(row.f_clips for row in group.rows)}, key=_known_first):
+        published = [row for row in group.rows if row.f_clips == f_clips]
+        ours = []
+        # A table of rows that do not say is none to compare with.
+        for entry in entries if f_clips else ():
+            m_f = f"M_F_group_{f_clips}"
+            if any(m_f in scores for scores in _of_family(group.family, subsets, entry)):
+                ours.append((entry, _cells_of_ours(group.family, subsets, entry, m_f)))
+        if published or ours:
+            tables.append(_published_table(group, published, ours, f_clips))
+    return "\n\n".join(tables)
+
+
+def _published_table(
+    group: Group,
+    published: Sequence[PublishedRow],
+    ours: Sequence[tuple[Entry, Sequence[str]]],
+    f_clips: int | None,
+) -> str:
+    """One table: published rows, and below them entries of ours with their cells."""
+    family, subsets = group.family, _subsets(group)
+    title = f"{group.title} ({family.title})"
+    columns = ["method", "backbone", "pixels"]
+    own = [_text(f_clips) if f_clips else "not stated"] if family.has_f_clips else []
+    if family.has_f_clips:
+        columns.insert(2, "M_F group")
+        size = f"of {f_clips} clip{'s' if f_clips > 1 else ''}" if f_clips else _NOT_STATED
+        title += f", M_F at groups {size}"
     rows = []
-    for row in group.rows:
+    for row in published:
         cells: list[float | None] = []
         for subset in subsets:
-            cells += row.cells.get(subset, (None,) * len(group.family.values))
+            cells += row.cells.get(subset, (None,) * len(family.values))
         links = ", ".join(f"[{subset}]({path})" for subset, path in row.configs.items())
         status = "published" if row.read == "primary" else "published, read second-hand"
         notes = "; ".join(note for note in (row.note, links and f"config here: {links}") if note)
         rows.append(
-            [row.method, row.backbone, _text(row.pixels), *map(_text, cells), status, notes]
+            [row.method, row.backbone, *own, _text(row.pixels), *map(_text, cells), status, notes]
         )
-    for entry in entries:
-        cells_of_ours = [
-            _mean_and_spread(entry, group.family.data_sets.get(subset, ""), value)
-            for subset in subsets
-            for value in group.family.values
-        ]
-        if any(cell != _DASH for cell in cells_of_ours):
-            name = f"**{_linked(entry)}**"
-            pixels = str(entry["pixels"])
-            rows.append([name, entry["backbone"], pixels, *cells_of_ours, _status(entry), ""])
-    columns = ["method", "backbone", "pixels", *heads, "status", "notes"]
-    return f"{group.title} ({group.family.title}):\n\n{_markdown(columns, rows)}"
+    for entry, cells_of_ours in ours:
+        name, pixels = f"**{_linked(entry)}**", str(entry["pixels"])
+        rows.append([name, entry["backbone"], *own, pixels, *cells_of_ours, _status(entry), ""])
+    columns += [f"{s} {title}" for s in subsets for title in family.columns(s)]
+    return f"{title}:\n\n{_markdown([*columns, 'status', 'notes'], rows)}"
+
+
+def _subsets(group: Group) -> list[str]:
+    return [s for s in SUBSETS if any(s in row.cells for row in group.rows)]
+
+
+def _known_first(f_clips: int | None) -> tuple[bool, int]:
+    return f_clips is None, f_clips or 0
+
+
+def _of_family(family: Family, subsets: Sequence[str], entry: Entry) -> list[Mapping[str, float]]:
+    """Scores of an entry's seeds on the data sets of a family."""
+    names = [family.data_sets.get(subset, "") for subset in subsets]
+    return [scores for name in names for scores in entry["scores"].get(name, {}).values()]
+
+
+def _cells_of_ours(family: Family, subsets: Sequence[str], entry: Entry, m_f: str) -> list[str]:
+    """Scores of an entry in a family's columns; ``m_f`` is the key of M_F at the table's groups."""
+    return [
+        _mean_and_spread(entry, family.data_sets.get(subset, ""), m_f if key == "M_F" else key)
+        for subset in subsets
+        for key in family.columns(subset).values()
+    ]
 
 
 def _measured_tables(entries: Sequence[Entry]) -> str:
@@ -103,8 +163,7 @@ def _measured_tables(entries: Sequence[Entry]) -> str:
                     entry["backbone"],
                     str(entry["pixels"]),
                     ", ".join(sorted(entry["scores"][name], key=int)),
-                    *(_mean_and_spread(entry, name, key) for key in ("M_J", "M_J_nonempty", "M_F")),
-                    *(_mean_and_spread(entry, name, key) for key in ("G_mIoU", "G_F")),
+                    *(_mean_and_spread(entry, name, key) for key in _MEASURED.values()),
                     _mean_and_spread(entry, name, "FPR", factor=100, digits=2),
                     _scaled(size.get("parameters"), 1e6),
                     _scaled(size.get("macs"), 1e9),
@@ -112,8 +171,8 @@ def _measured_tables(entries: Sequence[Entry]) -> str:
                     "measured",
                 ]
             )
-        columns = ["model", "backbone", "pixels", "seeds", "M_J", "M_J non-empty", "M_F", "G-mIoU"]
-        columns += ["G-F", "false pixels %", "parameters, M", "MACs, G", "x encoders", "status"]
+        columns = ["model", "backbone", "pixels", "seeds", *_MEASURED]
+        columns += ["false pixels %", "parameters, M", "MACs, G", "x encoders", "status"]
         parts.append(f"`{name}`:\n\n{_markdown(columns, rows)}")
     return "\n\n".join(parts)
 

@@ -27,12 +27,24 @@ class Family:
         values: what a cell holds, in this order.
         about: how they are computed.
         data_sets: registered name of the data set that a column is of, where we have the metric.
+        others: of a subset whose cells hold other metrics than ``values``: their titles, and our
+            names of them.
     """
 
     title: str
     values: tuple[str, ...]
     about: str
     data_sets: dict[str, str]
+    others: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def has_f_clips(self) -> bool:
+        """Whether its numbers depend on how many clips share a threshold."""
+        return "M_F" in self.values
+
+    def columns(self, subset: str) -> dict[str, str]:
+        """Titles of what a subset's cells hold, and our names of it."""
+        return self.others.get(subset, {value: value for value in self.values})
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,8 @@ class PublishedRow:
         read: "primary" or "second-hand".
         configs: ours of the same model, by subset.
         note: what to know; "" for nothing.
+        f_clips: clips that share a threshold in the method's M_F, by its code; None where its
+            authors do not say.
     """
 
     method: str
@@ -56,6 +70,7 @@ class PublishedRow:
     read: str
     configs: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    f_clips: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,13 +93,18 @@ def read_published(path: str | os.PathLike[str] = PUBLISHED_FILE) -> dict[str, G
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a row has no group, or cells of another number than its family has.
+        ValueError: a row has no group, cells of another number than its family has, or a number of
+            clips a threshold that is none.
     """
     with open(path, encoding="utf-8") as file:
         data = yaml.safe_load(file)
     families = {
         name: Family(
-            entry["title"], tuple(entry["values"]), entry["about"], dict(entry["data_sets"])
+            entry["title"],
+            tuple(entry["values"]),
+            entry["about"],
+            dict(entry["data_sets"]),
+            dict(entry.get("others", {})),
         )
         for name, entry in data["families"].items()
     }
@@ -113,6 +133,12 @@ def _row(path: str | os.PathLike[str], entry: dict[str, Any], family: Family) ->
             f"{path}: {entry['method']}: read must be one of {', '.join(_READ)}, got "
             f"{entry['read']!r}"
         )
+    f_clips = entry.get("f_clips")
+    if f_clips is not None and not (family.has_f_clips and type(f_clips) is int and f_clips > 0):
+        raise ValueError(
+            f"{path}: {entry['method']}: f_clips must be a number of clips, and only where the "
+            f"family {family.title!r} has M_F, got {f_clips!r}; leave it out where it is not known"
+        )
     return PublishedRow(
         entry["method"],
         entry["backbone"],
@@ -121,4 +147,5 @@ def _row(path: str | os.PathLike[str], entry: dict[str, Any], family: Family) ->
         entry["read"],
         dict(entry.get("configs", {})),
         entry.get("note", ""),
+        f_clips,
     )

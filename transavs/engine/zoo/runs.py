@@ -21,9 +21,11 @@ BENCHMARK_FILE = "benchmark.json"
 #: Scores of a training, the first that is there.
 RESULT_FILES = ("results.json", ROBUSTNESS_FILE)
 #: Keys of the scores under the own sound.
-SCORES = ("M_J", "M_J_nonempty", "M_F")
+SCORES = ("M_J", "M_J_nonempty", "M_F", "class_mIoU_official", "class_F_official")
 #: Keys of the summary over false sounds.
-SUMMARIES = ("G_mIoU", "G_F", "FPR")
+SUMMARIES = ("G_mIoU", "G_mIoU_all_frames", "G_F", "FPR")
+#: How the keys of M_F and of G-F begin that name how many clips share a threshold.
+F_GROUP_KEYS = ("M_F_group_", "G_F_group_")
 
 Entry = dict[str, Any]
 
@@ -85,7 +87,7 @@ def read_entries(
             entries[settings]["config"] = entries[settings]["config"] or _config_of_grid(folder)
         entry = entries[settings]
         entry["folders"].append(str(folder))
-        for name, scores in _scores(folder).items():
+        for name, scores in _scores(folder, cfg.TEST.F_THRESHOLD_BATCH).items():
             by_seed = entry["scores"].setdefault(name, {})
             if str(cfg.SEED) in by_seed:
                 raise ValueError(
@@ -164,16 +166,25 @@ def _results(folder: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _scores(folder: Path) -> dict[str, dict[str, float]]:
+def _scores(folder: Path, f_clips: int) -> dict[str, dict[str, float]]:
+    """The scores of a training, by data set.
+
+    Args:
+        folder: of it.
+        f_clips: clips that shared a threshold in M_F, where the file is too old to tell.
+    """
     path = _results(folder)
     assert path is not None
     results = read_results(path)
     found: dict[str, dict[str, float]] = {}
     for name in dataset_names(results):
         own, summary = results[name].get(ORIGINAL, {}), results.get(ROBUSTNESS, {}).get(name, {})
-        values = {key: own.get(key) for key in SCORES} | {
-            key: summary.get(key) for key in SUMMARIES
-        }
+        group = own.get("M_F_group", f_clips)
+        known = {**own, **summary, f"M_F_group_{group}": own.get("M_F")}
+        if "class_mIoU_foreground" not in own:  # with classes, G_F knows no threshold
+            known[f"G_F_group_{group}"] = summary.get("G_F")
+        of_groups = sorted((key for key in known if key.startswith(F_GROUP_KEYS)), reverse=True)
+        values = {key: known.get(key) for key in (*SCORES, *of_groups, *SUMMARIES)}
         found[name] = {key: value for key, value in values.items() if value is not None}
     return found
 
