@@ -77,7 +77,7 @@ def mute(folder):
     Case("half of it", "demo", FILM, "film.mp4", "export or fetch it again", half_a_film),
     Case("a playlist", "demo", FILM, "film.mp4", "a file that FFmpeg reads",
          write("film.mp4", "#EXTM3U\n#EXTINF:1,\n/etc/passwd\n")),
-    Case("no pictures", "demo", FRAMES, "frames", "expected one a second",
+    Case("no pictures", "demo", FRAMES, "frames", "holds no pictures",
          lambda folder: (folder / "frames").mkdir()),
     Case("words among pictures", "demo", FRAMES, "0.png", "restore|export", words_among_pictures),
     Case("another container", "demo", GOOD.replace("out.mp4", "out.avi"), "out.avi",

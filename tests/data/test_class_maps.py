@@ -82,6 +82,11 @@ def test_greys_are_no_colors(tmp_path: Path) -> None:
     path = write(tmp_path / "map.png", np.array([[0, 64]], np.uint8))
     with pytest.raises(ValueError, match="map.png: expected a colour-coded map, got .* mode 'L'"):
         read_class_map(path, "class_colors", 71)
+    # So are those whose palette gives each number as a grey.
+    greys = np.arange(256).repeat(3).astype(np.uint8)
+    save_with_palette(Path(path), np.array([[0, 64]], np.uint8), greys)
+    with pytest.raises(ValueError, match="map.png: expected a colour-coded map, got .* mode 'L'"):
+        read_class_map(path, "class_colors", 71)
     # An empty one is the same in both forms.
     path = write(tmp_path / "map.png", np.zeros((1, 2), np.uint8))
     assert (read_class_map(path, "class_colors", 71) == 0).all()
@@ -117,12 +122,39 @@ def test_unknown_id_names_file(tmp_path: Path) -> None:
         read_class_map(path, "class_ids", 71)
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 3), (2, 2)], ids=["colour", "16 bit"])
-def test_ids_of_another_kind(tmp_path: Path, shape: tuple) -> None:
-    kind = np.uint8 if len(shape) == 3 else np.uint16
-    path = write(tmp_path / "map.png", np.zeros(shape, kind))
-    with pytest.raises(ValueError, match="map.png: expected a map of class ids.*'rgb'"):
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("map.png", np.zeros((2, 2, 3), np.uint8)),
+        ("map.png", np.full((2, 2), 257, np.uint16)),
+        ("map.jpg", np.zeros((2, 2), np.uint8)),
+    ],
+    ids=["colour", "large numbers", "JPEG"],
+)
+def test_ids_of_another_kind(tmp_path: Path, name: str, image: np.ndarray) -> None:
+    path = write(tmp_path / name, image)
+    with pytest.raises(ValueError, match=f"{name}: expected a map of class ids.*'rgb'"):
         read_class_map(path, "class_ids", 71)
+
+
+def test_maps_of_sixteen_bits(tmp_path: Path) -> None:
+    ids = np.array([[0, 64, 70]], np.uint8)
+    path = write(tmp_path / "ids.png", ids.astype(np.uint16))
+    assert (read_class_map(path, "class_ids", 71) == ids).all()
+    colors = voc_palette(71)[ids][..., ::-1].astype(np.uint16)
+    for factor in (1, 257):
+        path = write(tmp_path / "colors.png", colors * factor)
+        assert (read_class_map(path, "class_colors", 71) == ids).all()
+
+
+def test_transparent_colors(tmp_path: Path) -> None:
+    colors = trees.colored(np.array([[0, 64, 70]], np.uint8))
+    opacity = np.array([[0, 255, 255]], np.uint8)
+    path = write(tmp_path / "map.png", np.dstack([colors, opacity]))
+    assert read_class_map(path, "class_colors", 71).tolist() == [[0, 64, 70]]
+    path = write(tmp_path / "map.png", np.dstack([colors, 255 - opacity]))
+    with pytest.raises(ValueError, match="map.png: 2 pixels have a colour and are transparent"):
+        read_class_map(path, "class_colors", 71)
 
 
 @pytest.mark.parametrize("form", ["class_ids", "class_colors"])

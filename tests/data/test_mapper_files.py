@@ -31,7 +31,7 @@ def test_mask_of_another_size_than_its_frame(ms3: dict, is_train: bool) -> None:
 @pytest.mark.parametrize("is_train", [True, False])
 def test_mask_of_zeros_and_ones(ms3: dict, is_train: bool) -> None:
     trees.write_image(Path(ms3["mask_file_names"][3]), trees.binary_mask() // 255)
-    with pytest.raises(ValueError, match="largest value here is 1"):
+    with pytest.raises(ValueError, match="areas of the grey 1,"):
         map_clip(ms3, is_train)
 
 

@@ -71,7 +71,13 @@ def test_mode_of_object_masks(records, tmp_path):
     path = tmp_path / "colour.png"
     Image.new("RGB", (4, 2)).save(path)
     records[0]["object_mask_file_names"][0] = str(path)
-    with pytest.raises(ValueError, match=r"8-bit labels in .*colour.png, got mode 'RGB'"):
+    with pytest.raises(ValueError, match=r"colour.png: expected an object map.*mode 'RGB'"):
+        reference_scores(records)
+
+
+def test_masks_are_read_as_training_reads_them(records, tmp_path):
+    records[0]["mask_file_names"][0] = save(tmp_path / "ids.png", [[1, 1, 0, 0], [0, 0, 0, 0]])
+    with pytest.raises(ValueError, match=r"ids.png: a mask holds 0"):
         reference_scores(records)
 
 

@@ -17,14 +17,13 @@ from transavs.data.avsbench import load_avsbench, record_files
 from transavs.data.avsbench_spec import AVSS, MS3, S4
 from transavs.data.class_maps import read_class_map
 from transavs.data.demo.packages import AssetsUnavailable, DebianPackage, provide_packages
-from transavs.data.image_files import (
+from transavs.data.metadata_csv import csv_path
+from transavs.utils.image_files import (
     read_frame,
     read_label_map,
     read_mask,
     read_picture_size,
-    read_whole_file,
 )
-from transavs.data.metadata_csv import csv_path
 from transavs.utils.safe_pickle import read_log_mel_pickle
 
 OUTSIDE = ("../../secret", "..", "/etc/passwd", "a/b", "a\\b", "C:secret", "a\0b", ".", "")
@@ -94,7 +93,7 @@ class TestLinks:
             else:
                 path.symlink_to("/dev/zero")
         picture = str(tmp_path / "a.png")
-        readers = (read_frame, read_mask, read_label_map, read_picture_size, read_whole_file)
+        readers = (read_frame, read_mask, read_label_map, read_picture_size)
         for read in (*readers, lambda path: read_class_map(path, "class_ids", 3)):
             with pytest.raises(ValueError, match=r"a\.png is no plain file"):
                 read(picture)

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import avsbench_trees as trees
+import numpy as np
+import PIL.Image
 import pytest
 import soundfile
 
@@ -87,9 +89,36 @@ def test_full_check_looks_at_values(demo_root: Path, capsys: pytest.CaptureFixtu
     code, output = run(capsys, demo_root, "--full")
     assert code == 1
     assert "4 problems found" in output
-    assert "largest value here is 1" in output
+    assert "areas of the grey 1," in output
     assert "pixels differ from the sounding objects of" in output
     assert "both_val.wav" in output and "both_val.pkl" in output
+
+
+@pytest.mark.parametrize(
+    ("values", "right"), [(257, True), (1, True), (100, False)], ids=["65535", "255", "25500"]
+)
+def test_full_check_reads_masks_as_training_does(
+    demo_root: Path, capsys: pytest.CaptureFixture[str], values: int, right: bool
+) -> None:
+    path = demo_root / "transavs_demo" / PATHS["mask"]
+    trees.write_image(path, trees.binary_mask().astype(np.uint16) * values)
+    code, output = run(capsys, demo_root, "--full")
+    assert (code == 0) if right else (code == 1 and f"{path}: a mask holds 0" in output)
+
+
+@pytest.mark.parametrize("options", [(), ("--full",)])
+def test_turned_frames(demo_root: Path, capsys: pytest.CaptureFixture[str], options: tuple) -> None:
+    """Stored lying and shown upright, as large as their mask."""
+    path = demo_root / "transavs_demo" / PATHS["frame"]
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    with PIL.Image.open(path) as frame:
+        lying = frame.transpose(PIL.Image.Transpose.ROTATE_90)
+    lying.save(path, exif=exif)
+    assert run(capsys, demo_root, *options)[0] == 0
+    lying.save(path)
+    code, output = run(capsys, demo_root, *options)
+    assert code == 1 and str(path.name) in output
 
 
 def test_sound_without_samples(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -195,6 +195,8 @@ class TestFilmsOfEveryKind:
         shown = [colored(image).mean() > 0.1 for _, image in pictures(tmp_path / "out.mp4")]
         assert shown == [True, False, True]
         assert FilmFile(tmp_path / "out.mp4").has_sound
+        assert run(model, folder, tmp_path / "fast.mp4", "--folder-fps", "2") == 0
+        assert [seconds for seconds, _ in pictures(tmp_path / "fast.mp4")] == [0.0, 0.5, 1.0]
 
 
 class TestMasks:
@@ -267,6 +269,8 @@ class TestMistakes:
             (("--fps", "0"), "--fps must be above 0"),
             (("--fps", "inf"), "at most 1000, got inf"),
             (("--fps", "nan"), "at most 1000, got nan"),
+            (("--folder-fps", "0"), "--folder-fps must be above 0"),
+            (("--folder-fps", "25"), "film.mp4 is a film"),
             (("--start", "nan"), "got second nan to its end"),
             (("--start", "inf"), "got second inf to its end"),
             (("--end", "nan"), "got second 0 to second nan"),

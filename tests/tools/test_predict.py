@@ -82,6 +82,7 @@ def test_ctrl_c(model, manifest, tmp_path, caplog, monkeypatch):
         (["--ray", "127.0.0.1:1", "--workers", "1"], "no Ray cluster at '127.0.0.1:1'"),
         (["--weights", "x.pth"], "--weights without --config-file"),
         (["--fps", "0"], "--fps must be above 0"),
+        (["--folder-fps", "nan"], "--folder-fps must be above 0"),
         (["--set", "MODEL.WEIGHTS", "x.pth"], "MODEL.WEIGHTS without --config-file"),
         (["--item-timeout", "inf"], "--item-timeout must be above 0 and at most 86400 seconds"),
         (["--workers", "-1"], "--workers must be at least 0, got -1"),
@@ -119,6 +120,21 @@ def test_a_manifest_with_a_mistake(tmp_path, capsys):
     assert run(path, tmp_path / "out") == 2
     assert "m.jsonl, line 1: id 'a' has no source" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_folders_of_another_rate(model, tmp_path, capsys):
+    line = {"id": "a", **prediction_clips.write_clip(tmp_path, 0, 4)}
+    manifest = prediction_clips.write_manifest(tmp_path / "manifest.jsonl", [line])
+    out = tmp_path / "out"
+    assert run(manifest, out, *model, "--folder-fps", 2) == 0
+    assert [one.seconds for one in read_predictions(out)] == [0.5, 1.5]
+    assert run(manifest, out, *model) == 2
+    assert "folder_rate was 2.0, is 1.0" in capsys.readouterr().err
+    # A folder of an older version, which knew one rate.
+    described = json.loads((out / "run.json").read_text())
+    del described["folder_rate"]
+    (out / "run.json").write_text(json.dumps(described))
+    assert run(manifest, out, *model) == 0
 
 
 def test_other_settings_are_refused(model, manifest, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import soundfile
 import torch
@@ -36,6 +37,30 @@ def test_parts_of_a_folder(tmp_path):
     assert [frame.seconds for frame in film.frames(0.15, 0.3)] == pytest.approx([0.15, 0.2])
     with pytest.raises(ValueError, match="ends at second 0.40"):
         next(film.frames(0.4))
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds", "told"),
+    [(1, 12, False), (1, 12.9, False), (1, 2, True), (6, 2, False), (1, 60, True)],
+)
+def test_pictures_and_sound_of_different_lengths(tmp_path, caplog, rate, seconds, told):
+    folder = write_folder(tmp_path / "clip", sounds=())
+    soundfile.write(folder / "sound.wav", np.full(int(16_000 * seconds), 0.5), 16_000)
+    film = open_film(folder, folder_rate=rate)
+    assert film.frame_rate == rate and film.duration == 12 / rate
+    warning = f"12 pictures at 1 a second last 12.0 s, but the sound {folder}/sound.wav lasts "
+    assert (warning in caplog.text) == told
+    assert (f"--folder-fps {12 / seconds:g}" in caplog.text) == told
+
+
+def test_pictures_are_upright(tmp_path):
+    folder = write_folder(tmp_path / "clip", 1)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    stored = PIL.Image.fromarray(np.zeros((20, 30, 3), np.uint8))
+    stored.save(folder / "clip_1.png", exif=exif)
+    film = open_film(folder)
+    assert (film.height, film.width) == (30, 20)
 
 
 def test_sound_from_elsewhere_and_none(tmp_path):
@@ -73,8 +98,33 @@ class TestFoldersWithout:
     def test_readable_pictures(self, tmp_path):
         folder = write_folder(tmp_path / "clip", 2)
         (folder / "clip_2.png").write_bytes(b"no picture")
-        with pytest.raises(ValueError, match="cannot read .*clip_2.png"):
+        with pytest.raises(ValueError, match="clip_2.png is no readable .* export it again"):
             list(FrameFolder(folder).frames())
+
+    def test_whole_pictures(self, tmp_path):
+        """OpenCV gives a grey lower part to a JPEG that breaks off."""
+        folder = tmp_path / "clip"
+        folder.mkdir()
+        image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        data = cv2.imencode(".jpg", image)[1].tobytes()
+        (folder / "1.jpg").write_bytes(data)
+        (folder / "2.jpg").write_bytes(data[: len(data) // 2])
+        with pytest.raises(ValueError, match="2.jpg is truncated .* export it again"):
+            list(FrameFolder(folder).frames())
+
+    @pytest.mark.parametrize("other", ["clip_1.jpg", "clip_01.png", "clip_1.PNG"])
+    def test_one_picture_for_a_place(self, tmp_path, other):
+        folder = write_folder(tmp_path / "clip", 2)
+        cv2.imwrite(str(folder / other), np.zeros((20, 30, 3), np.uint8))
+        with pytest.raises(ValueError, match="clip holds two pictures .* take one") as raised:
+            open_film(folder)
+        assert "clip_1.png" in str(raised.value) and other in str(raised.value)
+
+    def test_a_rate(self, tmp_path):
+        folder = write_folder(tmp_path / "clip", 2)
+        for rate in (0, -1, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="pictures a second above 0"):
+                open_film(folder, folder_rate=rate)
 
     def test_anything(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="no folder"):

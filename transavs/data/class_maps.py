@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from functools import cache
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from transavs.data.image_files import Image, read_frame, read_whole_file
+from transavs.utils.image_files import Image, read_ids, read_stored
 
 #: What a mask file may hold besides binary masks (``SubsetSpec.mask_form``).
 CLASS_FORMS = ("class_ids", "class_colors")
-
-#: What PIL raises about a broken picture, or about one of absurd size.
-_UNREADABLE = (OSError, SyntaxError, PIL.Image.DecompressionBombError)
 
 
 def read_class_map(path: str, form: str, classes: int) -> Image:
@@ -53,22 +49,8 @@ def voc_palette(classes: int) -> NDArray[np.uint8]:
 
 
 def _read_ids(path: str, classes: int) -> Image:
-    data = read_whole_file(path)
-    palette = None
-    try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
-            # A palette picture gives its indices.
-            if picture.mode not in ("L", "P"):
-                raise ValueError(
-                    f"{path}: expected a map of class ids, 8-bit and single-channel, got a picture "
-                    f"of mode {picture.mode!r}; colour-coded maps belong to the data sets with "
-                    "'rgb' in their names"
-                )
-            ids = np.array(picture)
-            if picture.mode == "P":
-                palette = np.array(picture.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-    except _UNREADABLE as error:
-        raise ValueError(f"{path} is no readable image ({error})") from None
+    what = "a map of class ids (colours belong to the data sets with 'rgb' in their names)"
+    ids, palette = read_ids(path, what)
     unknown = np.unique(ids[ids >= classes])
     if unknown.size:
         raise ValueError(
@@ -99,9 +81,21 @@ def _check_palette(path: str, ids: Image, palette: Image, classes: int) -> None:
 
 
 def _read_colors(path: str, classes: int) -> Image:
-    codes = _pack(read_frame(path, "RGB"))
-    if codes.any():
-        _check_has_colors(path)
+    pixels = read_stored(path)
+    if not pixels.any():
+        return np.zeros(pixels.shape[:2], dtype=np.uint8)
+    _check_has_colors(path)
+    colors = pixels[..., 2::-1]
+    if pixels.shape[2] == 4:
+        hidden = (pixels[..., 3] < np.iinfo(pixels.dtype).max) & colors.any(axis=-1)
+        if hidden.any():
+            raise ValueError(
+                f"{path}: {int(hidden.sum())} pixels have a colour and are transparent; save the "
+                "map without transparency"
+            )
+    if colors.dtype == np.uint16 and colors.max() > 255:
+        colors = colors >> 8
+    codes = _pack(colors)
     found, known = _classes_of(codes, classes)
     if not known.all():
         row, column = np.argwhere(~known)[0]
@@ -116,11 +110,11 @@ def _read_colors(path: str, classes: int) -> Image:
 
 def _check_has_colors(path: str) -> None:
     """Refuses grey pictures: some ids, read as greys, are the colours of other classes."""
-    try:
-        with PIL.Image.open(path) as picture:
-            mode = picture.mode
-    except _UNREADABLE as error:
-        raise ValueError(f"{path} is no readable image ({error})") from None
+    with PIL.Image.open(path) as picture:
+        mode = picture.mode
+        palette = picture.getpalette("RGB") or []
+        if mode == "P" and palette == [place // 3 for place in range(len(palette))]:
+            mode = "L"
     if mode not in ("RGB", "RGBA", "P"):
         raise ValueError(
             f"{path}: expected a colour-coded map, got a picture of mode {mode!r}; maps of class "

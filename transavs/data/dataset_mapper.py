@@ -11,7 +11,6 @@ from torch import Tensor
 
 from transavs.data.avsbench import Record
 from transavs.data.clip_audio import ClipAudio, build_clip_audio
-from transavs.data.image_files import Image, check_same_size, read_frame
 from transavs.data.negative_audio import NegativeAudio, build_negative_audio
 from transavs.data.record_masks import (
     read_sounding_objects,
@@ -28,6 +27,7 @@ from transavs.data.targets import (
     union_labels,
 )
 from transavs.data.transforms import ClipAugmentation, ClipTransform
+from transavs.utils.image_files import Image, check_same_size, read_frame
 
 
 class AVSDatasetMapper:

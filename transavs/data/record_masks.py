@@ -12,8 +12,8 @@ from torch import Tensor
 
 from transavs.data.avsbench import Record
 from transavs.data.class_maps import read_class_map
-from transavs.data.image_files import Image, check_same_size, read_label_map, read_mask
 from transavs.data.targets import object_labels
+from transavs.utils.image_files import Image, check_same_size, read_label_map, read_mask
 
 
 def read_union(record: Record, second: int, size: tuple[int, int]) -> NDArray[np.bool_]:

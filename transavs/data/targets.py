@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transavs.data.image_files import Image
+from transavs.utils.image_files import Image
 
 # How the data says what sounds -> how a frame's targets are formed (MODEL.TRANSAVS.TARGETS).
 TARGET_FORMS = ("union", "components", "objects", "classes")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from transavs.data.image_files import Image
+from transavs.utils.image_files import Image
 
 # Weights of the channels R, G, B in the grey value (ITU-R BT.601, as in OpenCV and PIL).
 _GREY_WEIGHTS = {"RGB": (0.299, 0.587, 0.114), "BGR": (0.114, 0.587, 0.299)}

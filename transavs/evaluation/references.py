@@ -7,18 +7,14 @@ object", with the same :func:`transavs.evaluation.frame_jaccard` that scores the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from transavs.evaluation.metrics import frame_jaccard
-
-#: A union mask is stored as a picture with the values 0 and 255; 127 is the benchmark's divide.
-_FOREGROUND_ABOVE = 127
+from transavs.utils.image_files import read_label_map, read_mask
 
 
 def reference_scores(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -36,8 +32,8 @@ def reference_scores(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         the frames in which something sounds (NaN if there is none).
 
     Raises:
-        ValueError: a record has no object masks, the two masks of a frame differ in size, or there
-            is no labelled frame at all.
+        ValueError: a record has no object masks, a mask cannot be read, the two masks of a frame
+            differ in size, or there is no labelled frame at all.
         FileNotFoundError: a mask is missing.
     """
     frames = [scores for record in records for scores in _record_scores(record)]
@@ -70,8 +66,8 @@ def _record_scores(record: Mapping[str, Any]) -> list[tuple[float, float, bool]]
     for mask_file, object_file in zip(record["mask_file_names"], object_files, strict=True):
         if mask_file is None:
             continue
-        target = _read_union_mask(mask_file)
-        objects = _read_object_labels(object_file) > 0
+        target = torch.from_numpy(read_mask(mask_file))
+        objects = torch.from_numpy(read_label_map(object_file) > 0)
         if target.shape != objects.shape:
             raise ValueError(
                 f"expected masks of one size, got {list(target.shape)} in {mask_file} and "
@@ -81,23 +77,6 @@ def _record_scores(record: Mapping[str, Any]) -> list[tuple[float, float, bool]]
         nothing, every_object = frame_jaccard(predictions, target.expand(2, -1, -1)).tolist()
         scores.append((nothing, every_object, not bool(target.any())))
     return scores
-
-
-def _read_union_mask(path: str | os.PathLike[str]) -> torch.Tensor:
-    """Returns the ground truth of a frame, bool [H, W]."""
-    with Image.open(path) as picture:
-        return torch.from_numpy(np.array(picture.convert("L"))) > _FOREGROUND_ABOVE
-
-
-def _read_object_labels(path: str | os.PathLike[str]) -> torch.Tensor:
-    """Returns the label of every pixel, uint8 [H, W]; a palette picture gives its indices."""
-    with Image.open(path) as picture:
-        if picture.mode not in ("L", "P"):
-            raise ValueError(
-                f"expected a picture of 8-bit labels in {path}, got mode {picture.mode!r}; "
-                "compose the demo set again"
-            )
-        return torch.from_numpy(np.array(picture))
 
 
 def _percent(values: np.ndarray) -> float:

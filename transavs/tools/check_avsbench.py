@@ -24,7 +24,8 @@ from transavs.data.audio_files import read_pickle_examples
 from transavs.data.avsbench import Record, load_avsbench, read_csv, subset_folder
 from transavs.data.avsbench_spec import REGISTERED_SUBSETS, SubsetSpec
 from transavs.data.class_maps import read_class_map
-from transavs.data.image_files import (
+from transavs.tools.command_line import CommandParser, command
+from transavs.utils.image_files import (
     Image,
     check_same_size,
     read_frame,
@@ -32,7 +33,6 @@ from transavs.data.image_files import (
     read_mask,
     read_picture_size,
 )
-from transavs.tools.command_line import CommandParser, command
 from transavs.utils.progress import progress_bar
 
 ALL_WELL, PROBLEMS = 0, 1

@@ -11,10 +11,10 @@ from detectron2.data import MetadataCatalog
 from torch import nn
 
 from transavs.data.avsbench import Record, dataset_root, subset_folder
-from transavs.data.image_files import read_label_map
 from transavs.data.objects_file import ObjectsFile
 from transavs.engine.trained_model import ClipAnswer, FrameQueries, ask
 from transavs.evaluation import score_clip
+from transavs.utils.image_files import read_label_map
 from transavs.visualization import draw_clip
 from transavs.visualization.overlay import Image
 

@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         required=True,
         type=_path,
         metavar="FILM",
-        help="any film that FFmpeg reads, or a folder of pictures (one a second) and a sound",
+        help="any film that FFmpeg reads, or a folder of pictures and a sound",
     )
     parser.add_argument(
         "--output", required=True, type=_path, metavar="FILM", help=".mp4, .mov or .mkv"
@@ -135,6 +135,11 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"cannot write {args.output}: it is a folder, name a file")
     if not args.input.exists():
         raise FileNotFoundError(f"no film at {args.input}: check the path")
+    if args.folder_fps is not None and not args.input.is_dir():
+        raise ValueError(
+            f"--folder-fps is for a folder of pictures, but {args.input} is a film, which has "
+            "times of its own: leave it out"
+        )
 
 
 def _knows(predictor: VideoPredictor) -> str:
@@ -151,9 +156,10 @@ def _mark(predictor: VideoPredictor, args: argparse.Namespace) -> int:
     from transavs.tools.film_overlay import OverlayOptions, write_overlay
     from transavs.video import open_film
     from transavs.video.film import LONGEST_SIDE, check_span
+    from transavs.video.frames import FOLDER_FRAME_RATE
 
     side = LONGEST_SIDE if args.longest_side is None else args.longest_side
-    film = open_film(args.input, args.audio_track, side)
+    film = open_film(args.input, args.audio_track, side, args.folder_fps or FOLDER_FRAME_RATE)
     options = OverlayOptions(
         per_second=args.fps,
         every_frame=args.every_frame,

@@ -49,7 +49,7 @@ def check_model_options(args: argparse.Namespace, overridden: Iterable[str] = ()
 
 
 def add_moment_options(parser: argparse.ArgumentParser, told: str) -> None:
-    """Adds ``--fps`` and ``--every-frame``, which exclude each other.
+    """Adds ``--fps`` and ``--every-frame``, which exclude each other, and ``--folder-fps``.
 
     Args:
         told: help of the first.
@@ -57,12 +57,21 @@ def add_moment_options(parser: argparse.ArgumentParser, told: str) -> None:
     often = parser.add_mutually_exclusive_group()
     often.add_argument("--fps", type=float, default=1.0, metavar="NUMBER", help=told)
     often.add_argument("--every-frame", action="store_true", help="ask it about every frame")
+    parser.add_argument(
+        "--folder-fps",
+        type=float,
+        metavar="NUMBER",
+        help="pictures a second in folders of pictures (1)",
+    )
 
 
 def check_moment_options(args: argparse.Namespace) -> None:
-    """Raises ValueError for an ``--fps`` or ``--longest-side`` that no film can be asked with."""
-    if not 0 < args.fps <= _MOST_PER_SECOND:
-        raise ValueError(f"--fps must be above 0 and at most {_MOST_PER_SECOND}, got {args.fps:g}")
+    """Raises ValueError for rates or a ``--longest-side`` that no film can be asked with."""
+    for option, rate in (("--fps", args.fps), ("--folder-fps", args.folder_fps)):
+        if rate is not None and not 0 < rate <= _MOST_PER_SECOND:
+            raise ValueError(
+                f"{option} must be above 0 and at most {_MOST_PER_SECOND}, got {rate:g}"
+            )
     if args.longest_side is not None and args.longest_side < 0:
         raise ValueError(f"--longest-side must not be negative, got {args.longest_side}")
 

@@ -203,6 +203,7 @@ def _check(args: argparse.Namespace) -> None:
 def _settings(args: argparse.Namespace) -> Settings:
     from transavs.engine.prediction import Settings
     from transavs.engine.predictor import SHIPPED_CONFIG, SHIPPED_WEIGHTS
+    from transavs.video.frames import FOLDER_FRAME_RATE
 
     shipped = not args.config_file
     return Settings.of(
@@ -211,6 +212,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         device=args.device,
         per_second=None if args.every_frame else args.fps,
         longest_side=args.longest_side,
+        folder_rate=args.folder_fps or FOLDER_FRAME_RATE,
         batch_size=args.batch_size,
         silent_films=args.silent_films,
         threads=args.threads,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -13,7 +15,8 @@ import numpy as np
 from torch import Tensor
 
 from transavs.audio import SAMPLE_RATE_HZ
-from transavs.video.decoding import SoundBlocks
+from transavs.utils.image_files import read_frame
+from transavs.video.decoding import SoundBlocks, container_seconds, open_container
 from transavs.video.film import LONGEST_SIDE, Film, FilmFrame, Image, check_span, fitted_size
 from transavs.video.film_file import FilmFile
 from transavs.video.sound import FileSound, Sound, WaveformSound
@@ -22,14 +25,28 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac")
 # AVSBench's folders hold a picture a second.
 FOLDER_FRAME_RATE = 1.0
+# Pictures and sound may differ by so much of the longer one, and by a second, without a warning.
+_USUAL_DIFFERENCE = 0.2
+
+logger = logging.getLogger(__name__)
 
 
 def open_film(
-    path: str | Path, audio_track: int | None = None, longest_side: int = LONGEST_SIDE
+    path: str | Path,
+    audio_track: int | None = None,
+    longest_side: int = LONGEST_SIDE,
+    folder_rate: float = FOLDER_FRAME_RATE,
 ) -> Film:
-    """Returns the film at a path: a file (:class:`FilmFile`) or a folder (:class:`FrameFolder`)."""
+    """Returns the film at a path: a file (:class:`FilmFile`) or a folder (:class:`FrameFolder`).
+
+    Args:
+        path: of it.
+        audio_track: of a file, from 1 on; None takes the first.
+        longest_side: larger pictures are scaled down to it, in pixels; 0 for no limit.
+        folder_rate: pictures a second of a folder; a file has its own.
+    """
     if Path(path).is_dir():
-        return FrameFolder(path, longest_side=longest_side)
+        return FrameFolder(path, frame_rate=folder_rate, longest_side=longest_side)
     return FilmFile(path, audio_track, longest_side)
 
 
@@ -69,18 +86,20 @@ class _Pictures(Film):
 
 
 class FrameFiles(_Pictures):
-    """Pictures in files of their own, in a given order.
+    """Pictures in files of their own, in a given order, upright as their EXIF says.
+
+    A warning tells of a sound that is much longer or shorter than the pictures.
 
     Args:
         files: one or more, of one size.
         sound: the sound file; None is silence, and so is one that holds no samples.
-        frame_rate: pictures a second.
+        frame_rate: pictures a second, above 0.
         longest_side: as in :class:`FilmFile`.
         name: for messages; "" takes the first file's.
 
     Raises:
         FileNotFoundError: no such sound.
-        ValueError: no picture, or one that cannot be read.
+        ValueError: no picture, one that cannot be read, or no frame rate.
     """
 
     def __init__(
@@ -94,12 +113,15 @@ class FrameFiles(_Pictures):
         self._files = [Path(file) for file in files]
         if not self._files:
             raise ValueError("expected files of pictures, got none")
+        if not 0 < frame_rate < math.inf:
+            raise ValueError(f"expected pictures a second above 0, got {frame_rate:g}")
         self.name = name or str(self._files[0])
         self.sound_file = None if sound is None else Path(sound)
         self.count, self.frame_rate = len(self._files), frame_rate
         self.duration = self.count / frame_rate
         self._fit(self._read(0), longest_side)
         self.has_sound = self.sound_file is not None and _holds_samples(self.sound_file)
+        self._compare_lengths()
 
     def sound(self) -> Sound:
         if self.sound_file is None or not self.has_sound:
@@ -107,16 +129,32 @@ class FrameFiles(_Pictures):
         return FileSound(self.sound_file)
 
     def _read(self, number: int) -> Image:
-        picture = cv2.imread(str(self._files[number]), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise ValueError(
-                f"cannot read {self._files[number]} as a picture: export it again, or take it away"
+        return read_frame(str(self._files[number]), "RGB")
+
+    def _compare_lengths(self) -> None:
+        if self.sound_file is None or not self.has_sound:
+            return
+        with closing(open_container(self.sound_file, "sound")) as container:
+            seconds = container_seconds(container) or self.duration
+        if abs(seconds - self.duration) > max(1.0, _USUAL_DIFFERENCE * max(seconds, self.duration)):
+            logger.warning(
+                "%s: %d pictures at %g a second last %.1f s, but the sound %s lasts %.1f s; were "
+                "they taken at another rate, give it (--folder-fps %g, or frame_rate in Python)",
+                self.name,
+                self.count,
+                self.frame_rate,
+                self.duration,
+                self.sound_file,
+                seconds,
+                float(f"{self.count / seconds:.3g}"),
             )
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 class FrameFolder(FrameFiles):
     """A folder of pictures, in the order of the numbers in their names.
+
+    No two may differ in nothing but their ending or leading zeros: which comes first, and whether
+    one is a copy of the other, would be a guess.
 
     Args:
         folder: its pictures have one size.
@@ -126,7 +164,8 @@ class FrameFolder(FrameFiles):
 
     Raises:
         FileNotFoundError: no such folder, or no such sound.
-        ValueError: no picture, several sounds, or a picture that cannot be read.
+        ValueError: no picture, two of one name, several sounds, a picture that cannot be read, or
+            no frame rate.
     """
 
     def __init__(
@@ -143,9 +182,17 @@ class FrameFolder(FrameFiles):
         pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
         if not pictures:
             raise ValueError(
-                f"{folder} holds no pictures: expected one a second, with one of the endings "
+                f"{folder} holds no pictures: expected some with one of the endings "
                 f"{', '.join(PICTURE_SUFFIXES)}"
             )
+        places: dict[tuple[tuple[int, str], ...], str] = {}
+        for file in pictures:
+            other = places.setdefault(tuple(_natural_key(Path(file.stem))), file.name)
+            if other != file.name:
+                raise ValueError(
+                    f"{folder} holds two pictures for one place, {other} and {file.name}: take one "
+                    "of them away"
+                )
         sounds = [file for file in files if file.suffix.lower() in SOUND_SUFFIXES]
         if sound is None and len(sounds) > 1:
             names = ", ".join(file.name for file in sounds)

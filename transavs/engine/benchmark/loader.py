@@ -15,10 +15,10 @@ from detectron2.config import CfgNode
 from transavs.audio import build_front_end
 from transavs.audio.embedding_store import entry_name, write_store
 from transavs.data import AVSDatasetMapper
-from transavs.data.image_files import read_frame
 from transavs.engine.benchmark.clips import labelled_seconds, write_clip_files
 from transavs.engine.benchmark.clock import Clock, measure_in_turn
 from transavs.evaluation import score_clip
+from transavs.utils.image_files import read_frame
 
 #: Width of the cached features, VGGish's.
 _FEATURES = 128

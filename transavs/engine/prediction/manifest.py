@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from transavs.video import Film, FrameFiles, FrameFolder, open_film
+from transavs.video.frames import FOLDER_FRAME_RATE
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 COLUMNS = ("id", "video", "frames", "audio")
@@ -26,7 +27,7 @@ class Item:
         index: its place among the manifest's items, from 0 on.
         id: its own name.
         video: a film file, as the manifest writes it; "" for a clip.
-        frames: a folder of pictures, or several files of them, one a second; () for a film.
+        frames: a folder of pictures, or several files of them; () for a film.
         audio: the sound file of a clip; "" for a film.
         folder: of the manifest, absolute; the other paths are relative to it.
     """
@@ -47,11 +48,12 @@ class Item:
         """Returns the item of :meth:`as_dict`, also after JSON has made a list of ``frames``."""
         return cls(**{**values, "frames": tuple(values["frames"])})
 
-    def open(self, longest_side: int) -> Film:
+    def open(self, longest_side: int, folder_rate: float = FOLDER_FRAME_RATE) -> Film:
         """Returns the film or clip.
 
         Args:
             longest_side: of its pictures, in pixels; 0 for no limit.
+            folder_rate: pictures a second of a clip.
 
         Raises:
             FileNotFoundError: a file that is not there.
@@ -59,15 +61,15 @@ class Item:
         """
         folder = Path(self.folder)
         if self.video:
-            return open_film(folder / self.video, longest_side=longest_side)
+            return open_film(folder / self.video, None, longest_side, folder_rate)
         sound = folder / self.audio
         if len(self.frames) == 1 and (folder / self.frames[0]).is_dir():
-            return FrameFolder(folder / self.frames[0], sound, longest_side=longest_side)
+            return FrameFolder(folder / self.frames[0], sound, folder_rate, longest_side)
         files = [folder / name for name in self.frames]
         for file in files:
             if not file.is_file():
                 raise FileNotFoundError(f"no picture at {file}: check the path")
-        return FrameFiles(files, sound, longest_side=longest_side)
+        return FrameFiles(files, sound, folder_rate, longest_side)
 
 
 def read_manifest(path: str | Path) -> list[Item]:

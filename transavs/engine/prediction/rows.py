@@ -22,7 +22,7 @@ def predict_item(predictor: VideoPredictor, item: Item, settings: Settings) -> l
     Raises:
         OSError, ValueError: the item cannot be read, has no sound, or shows no picture.
     """
-    film = item.open(settings.longest_side)
+    film = item.open(settings.longest_side, settings.folder_rate)
     if not film.has_sound and not settings.silent_films:
         raise ValueError(f"{_without_sound(film)}: leave it out, or allow silent films")
     moments = predictor.predict(film, per_second=settings.per_second)

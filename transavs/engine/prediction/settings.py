@@ -16,6 +16,7 @@ from transavs.engine.predictor import VideoPredictor
 from transavs.utils.fingerprint import fingerprint
 from transavs.utils.package_files import find_weights
 from transavs.video.film import LONGEST_SIDE
+from transavs.video.frames import FOLDER_FRAME_RATE
 
 # Where something is computed and written changes no prediction.
 _PLACES = ("MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.AUDIO.WEIGHTS", "OUTPUT_DIR")
@@ -31,6 +32,7 @@ class Settings:
         device: "cpu", "cuda" ...; None takes a GPU where there is one.
         per_second: moments a second; None asks about every frame.
         longest_side: larger pictures are scaled down to it, in pixels; 0 for no limit.
+        folder_rate: pictures a second of clips.
         batch_size: moments that the model is shown at once.
         silent_films: whether films without sound are predicted, with silence.
         threads: of each process, on a CPU.
@@ -41,6 +43,7 @@ class Settings:
     device: str | None = None
     per_second: float | None = 1.0
     longest_side: int = LONGEST_SIDE
+    folder_rate: float = FOLDER_FRAME_RATE
     batch_size: int = 4
     silent_films: bool = False
     threads: int = 1
@@ -86,6 +89,7 @@ class Settings:
             "classes": list(predictor.known_classes),
             "per_second": self.per_second,
             "longest_side": self.longest_side,
+            "folder_rate": self.folder_rate,
             "batch_size": self.batch_size,
             "silent_films": self.silent_films,
         }

@@ -26,6 +26,7 @@ from transavs.engine.prediction.outcome import Outcome
 from transavs.engine.prediction.parquet_files import ItemRows, items_in, read_items, write_items
 from transavs.engine.prediction.set_aside import SetAside
 from transavs.utils.whole_files import make_folder, write_text
+from transavs.video.frames import FOLDER_FRAME_RATE
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +160,8 @@ class ResultStore:
             return
         before = read_run(self.folder)
         former = before.pop("manifest")
-        told = _differences(before, run)
+        # Earlier versions had one rate alone.
+        told = _differences({"folder_rate": FOLDER_FRAME_RATE, **before}, run)
         if told:
             raise ValueError(
                 f"{self.folder} holds predictions of another model or of other settings "
