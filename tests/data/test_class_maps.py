@@ -148,7 +148,7 @@ def test_maps_of_sixteen_bits(tmp_path: Path) -> None:
 
 
 def test_transparent_colors(tmp_path: Path) -> None:
-    colors = trees.colored(np.array([[0, 64, 70]], np.uint8))
+    colors = voc_palette(71)[np.array([[0, 64, 70]])][..., ::-1]
     opacity = np.array([[0, 255, 255]], np.uint8)
     path = write(tmp_path / "map.png", np.dstack([colors, opacity]))
     assert read_class_map(path, "class_colors", 71).tolist() == [[0, 64, 70]]

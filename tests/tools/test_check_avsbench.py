@@ -101,7 +101,8 @@ def test_full_check_reads_masks_as_training_does(
     demo_root: Path, capsys: pytest.CaptureFixture[str], values: int, right: bool
 ) -> None:
     path = demo_root / "transavs_demo" / PATHS["mask"]
-    trees.write_image(path, trees.binary_mask().astype(np.uint16) * values)
+    with PIL.Image.open(path) as mask:
+        trees.write_image(path, np.array(mask, dtype=np.uint16) * values)
     code, output = run(capsys, demo_root, "--full")
     assert (code == 0) if right else (code == 1 and f"{path}: a mask holds 0" in output)
 

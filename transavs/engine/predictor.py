@@ -161,8 +161,9 @@ class VideoPredictor:
         The film is read as a stream: memory does not grow with its length.
 
         Args:
-            film: a file that FFmpeg reads, a folder of pictures with a sound in it (a picture a
-                second), or any ``transavs.video.Film`` such as an ``ArrayFilm``.
+            film: a file that FFmpeg reads, a folder of pictures with a sound in it (one a
+                second, ``FrameFolder`` takes other rates), or any ``transavs.video.Film``, such as
+                an ``ArrayFilm``.
             sound: what the model hears: the film's own sound, silence, or another sound in its
                 place, whose beginning is heard at the film's.
             per_second: moments a second, up to 1000: middles of equal parts of the film, each with

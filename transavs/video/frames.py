@@ -134,19 +134,20 @@ class FrameFiles(_Pictures):
     def _compare_lengths(self) -> None:
         if self.sound_file is None or not self.has_sound:
             return
+        shown = self.count / self.frame_rate
         with closing(open_container(self.sound_file, "sound")) as container:
-            seconds = container_seconds(container) or self.duration
-        if abs(seconds - self.duration) > max(1.0, _USUAL_DIFFERENCE * max(seconds, self.duration)):
+            heard = container_seconds(container) or shown
+        if abs(heard - shown) > max(1.0, _USUAL_DIFFERENCE * max(heard, shown)):
             logger.warning(
                 "%s: %d pictures at %g a second last %.1f s, but the sound %s lasts %.1f s; were "
                 "they taken at another rate, give it (--folder-fps %g, or frame_rate in Python)",
                 self.name,
                 self.count,
                 self.frame_rate,
-                self.duration,
+                shown,
                 self.sound_file,
-                seconds,
-                float(f"{self.count / seconds:.3g}"),
+                heard,
+                float(f"{self.count / heard:.3g}"),
             )
 
 
