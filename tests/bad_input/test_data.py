@@ -139,11 +139,11 @@ def test_tables_and_trees(case, folder, capsys):
     Case("half a JPEG", "visualize", AVSS, "4.jpg", f"truncated.*{RESTORE}",
          changed(AVSS_FRAME, lambda data: data[: len(data) // 2])),
     bad("another size", MS3, FRAME, png(np.zeros((8, 8, 3), np.uint8)), "must have one size"),
-    bad("a mask of 0 and 1", MS3, MASK, png(np.ones((24, 32), np.uint8)), "multiply them"),
+    bad("a mask of 0 and 1", MS3, MASK, png(np.ones((24, 32), np.uint8)), "save it again"),
     bad("a mask of another size", MS3, MASK, png(np.zeros((8, 8), np.uint8)), "one size"),
     bad("a class map of colours", AVSS, CLASS_MAP, png(np.ones((24, 32, 3), np.uint8)), "rgb"),
     bad("an unknown class", AVSS, CLASS_MAP, png(np.full((24, 32), 200, np.uint8)), "0 to 70"),
-    bad("16 bits of classes", AVSS, CLASS_MAP, png(np.ones((24, 32), np.uint16)), "8-bit"),
+    bad("16 bits of classes", AVSS, CLASS_MAP, png(np.full((24, 32), 300, np.uint16)), "0 to 255"),
 )  # fmt: skip
 def test_pictures(case, folder, capsys):
     check(case, folder, capsys)
