@@ -10,6 +10,8 @@ from typing import Any
 import av
 import numpy as np
 
+from transavs.video.film import Film, FilmFrame
+
 SIZE = (48, 64)
 FRAME_RATE = 20
 SAMPLE_RATE = 44_100
@@ -51,6 +53,8 @@ def write_film(
     colorspace: int | None = None,
     options: dict[str, str] | None = None,
     pix_fmt: str = "yuv420p",
+    frame_rate: int = FRAME_RATE,
+    time_base: int = 10_000,
 ) -> Path:
     """Writes a film and returns its path.
 
@@ -59,7 +63,7 @@ def write_film(
         seconds: of pictures and sound.
         picture: what is seen at a time.
         voices: one for each sound track, mono.
-        times: of the frames; None takes 20 a second.
+        times: of the frames; None takes ``frame_rate`` a second.
         picture_start: timestamp of second 0 of the pictures.
         sound_start: likewise of the sounds.
         gap: no packet of sound begins between these seconds.
@@ -70,14 +74,18 @@ def write_film(
         colorspace: FFmpeg's number of the colour matrix; None takes BT.601 and does not say so.
         options: of the picture encoder.
         pix_fmt: of the pictures.
+        frame_rate: pictures a second, as the encoder is told.
+        time_base: parts of a second that the pictures' timestamps count.
     """
-    frame_times = times or [number / FRAME_RATE for number in range(round(seconds * FRAME_RATE))]
+    frame_times = times or [number / frame_rate for number in range(round(seconds * frame_rate))]
     with av.open(str(path), "w") as output:
         height, width = picture(0.0).shape[:2]
-        film: Any = output.add_stream(codec, rate=FRAME_RATE, options=options or {"crf": "10"})
+        if codec == "libx264":
+            options = options or {"crf": "10"}
+        film: Any = output.add_stream(codec, rate=frame_rate, options=options or {})
         film.height, film.width, film.pix_fmt = height, width, pix_fmt
-        film.codec_context.time_base = Fraction(1, 10_000)
-        film.codec_context.gop_size = FRAME_RATE // 2
+        film.codec_context.time_base = Fraction(1, time_base)
+        film.codec_context.gop_size = frame_rate // 2
         film.codec_context.sample_aspect_ratio = Fraction(*aspect)
         if matrix:
             film.set_display_matrix(matrix)
@@ -93,8 +101,8 @@ def write_film(
         for moment in frame_times:
             frame = av.VideoFrame.from_ndarray(picture(moment), "rgb24")
             frame = frame.reformat(format=pix_fmt, dst_colorspace=colorspace or 5)
-            frame.pts = round((moment + picture_start) * 10_000)
-            frame.time_base = Fraction(1, 10_000)
+            frame.pts = round((moment + picture_start) * time_base)
+            frame.time_base = Fraction(1, time_base)
             output.mux(film.encode(frame))
         output.mux(film.encode(None))
     return path
@@ -143,3 +151,22 @@ def click_times(path: Path, track: int = 0) -> list[float]:
                     times.append(moment)
                 last_loud = moment
     return times
+
+
+def film_flashes(frames: Sequence[FilmFrame]) -> list[float]:
+    """When white pictures follow black ones, in what the film room reads."""
+    white = [frame.image.mean() > 128 for frame in frames]
+    return [
+        frame.seconds
+        for frame, now, before in zip(frames, white, [False, *white], strict=False)
+        if now and not before
+    ]
+
+
+def film_clicks(film: Film, seconds: float = 20.0) -> list[float]:
+    """When loud samples follow a tenth of a second of quiet, in what the film room hears."""
+    sound = film.sound()
+    window = sound.window(0, round(seconds * sound.sample_rate_hz)).abs().numpy()
+    loud = np.flatnonzero(window > 0.3) / sound.sample_rate_hz
+    sound.close()
+    return [float(at) for at in loud[np.diff(loud, prepend=-1.0) > 0.1]]

@@ -68,12 +68,17 @@ class TestEvenly:
             end = film[-1].seconds + 0.1
             found = list(evenly(film, rate, end))
             assert found[0].start == film[0].seconds
-            assert found[-1].end == pytest.approx(end)
+            assert found[-1].end == pytest.approx(end, abs=0.05 / rate)
             for one, other in zip(found[:-1], found[1:], strict=True):
                 assert one.end == pytest.approx(other.start)
             for moment in found:
                 shown = [f for f in film if f.seconds <= moment.seconds + 1e-9][-1]
                 assert moment.image is shown.image
+
+    def test_a_rest_that_is_no_part(self):
+        film = frames(0, 1, duration=1)
+        assert told(evenly(film, 1.0, 2.02)) == approximately((0.5, 0, 1, 0), (1.5, 1, 2, 1))
+        assert told(evenly(frames(0, duration=0.02), 1.0, 0.02)) == [(0.01, 0, 0.02, 0)]
 
     def test_nothing(self):
         assert not list(evenly([], 1.0, 5.0))

@@ -86,6 +86,11 @@ class TestMoments:
         # The example of 1.75 s ends at 2.24 s, that of 1.25 s began at 0.76 s.
         assert all(one.mask.any() for one in found)
 
+    def test_pictures_that_stay(self, listener, tmp_path):
+        path = write_film(tmp_path / "slides.mp4", 9.0, times=[0.0, 1.0], picture=moving)
+        found = list(listener.predict(path))
+        assert [one.seconds for one in found] == pytest.approx(np.arange(9) + 0.5, abs=0.03)
+
     def test_half_a_second(self, listener, tmp_path):
         path = write_film(tmp_path / "short.mp4", 0.5, picture=moving, voices=(films.tone(440),))
         (one,) = listener.predict(path)

@@ -42,6 +42,13 @@ def loud_then_quiet(seconds):
     return np.where(seconds % 2 < 1, films.tone(440)(seconds), 0.0)
 
 
+BROADCAST = {"picture": square, "sound_codec": "ac3", "sample_rate": 48_000}
+
+
+def starts(seconds):
+    return {"picture_start": seconds, "sound_start": seconds}
+
+
 def run(model, path, output, *options):
     return main(["--input", str(path), "--output", str(output), *model, *map(str, options)])
 
@@ -185,6 +192,27 @@ class TestFilmsOfEveryKind:
         assert np.all(np.diff(times) > 0) and times[-1] > 2.8
         assert FilmFile(tmp_path / "out.mp4").has_sound
 
+    def test_timestamps_that_begin_again(self, model, tmp_path):
+        """AC-3 would be copied, but parts do not meet where its packets do."""
+        parts = [
+            write_film(tmp_path / f"{start}.ts", 2.0, **BROADCAST, **starts(start)).read_bytes()
+            for start in (5.0, 500.0)
+        ]
+        path = tmp_path / "film.ts"
+        path.write_bytes(parts[0] + parts[1] + parts[0])
+        assert run(model, path, tmp_path / "out.mp4") == 0
+        assert len(pictures(tmp_path / "out.mp4")) == 3 * 40
+        flashes, clicks = flash_times(tmp_path / "out.mp4"), click_times(tmp_path / "out.mp4")
+        assert len(flashes) == 6 and clicks == pytest.approx(flashes, abs=0.03)
+
+    def test_sound_that_steps_back_is_no_matter_of_the_disk(self, model, tmp_path, caplog):
+        """Two files in one where the format does not foresee it."""
+        film = write_film(tmp_path / "film.mkv", 1.0, **BROADCAST)
+        film.write_bytes(2 * film.read_bytes())
+        assert run(model, film, tmp_path / "out.mp4") == 0
+        assert "20 pictures have times before those of others" in caplog.text
+        assert len(pictures(tmp_path / "out.mp4")) == 20
+
     def test_a_folder_of_pictures(self, model, tmp_path):
         folder = tmp_path / "clip"
         folder.mkdir()
@@ -213,6 +241,42 @@ class TestMasks:
         (entry,) = json.loads(json_file.read_text())
         assert entry["seconds"] == 0.5 and entry["track_id"] == 1
         assert entry["score"] == pytest.approx(0.9, abs=1e-3)
+
+    def test_a_picture_that_stays_has_the_masks_of_every_moment(self, model, tmp_path):
+        """It is shown again with each of them: in the middle of a film, and at its end."""
+        times = [0.0, 0.5, 8.6, 9.0]
+        path = write_film(
+            tmp_path / "slides.mkv",
+            13.0,
+            picture=lambda _: np.zeros((SIDE, SIDE, 3), np.uint8),
+            voices=(loud_then_quiet,),
+            times=times,
+        )
+        assert run(model, path, tmp_path / "out.mp4", "--save-masks", tmp_path / "masks") == 0
+        files = sorted((tmp_path / "masks").iterdir())
+        assert [file.name[:6] for file in files] == [f"{second:06d}" for second in range(13)]
+        marked = [bool(np.array(Image.open(file)).any()) for file in files]
+        assert marked == [second % 2 == 0 for second in range(13)]
+        found = pictures(tmp_path / "out.mp4")
+        shown = [time for time, _ in found]
+        assert shown == pytest.approx(sorted({*times, *range(13)}), abs=0.002)
+        for time, image in found:
+            assert (colored(image).mean() > 0.1) == marked[int(time + 0.01)], time
+
+    def test_no_picture_is_added_where_films_move(self, model, tmp_path):
+        path = write_film(tmp_path / "film.mkv", 2.0, picture=square, frame_rate=24)
+        assert run(model, path, tmp_path / "out.mp4", "--fps", 12) == 0
+        assert len(pictures(tmp_path / "out.mp4")) == 48
+
+    def test_a_folder_that_holds_masks_already(self, model, tmp_path, capsys):
+        path = write_film(tmp_path / "film.mp4", 1.0, picture=square)
+        options = ("--save-masks", tmp_path / "masks")
+        assert run(model, path, tmp_path / "out.mp4", *options) == 0
+        before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+        assert run(model, path, tmp_path / "other.mp4", *options) == 2
+        told = capsys.readouterr().err
+        assert f"{tmp_path / 'masks'} holds" in told and "000000500.png" in told
+        assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
 class TestStopping:

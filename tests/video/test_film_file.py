@@ -7,7 +7,7 @@ import films
 import numpy as np
 import pytest
 import soundfile
-from films import FRAME_RATE, write_film
+from films import FRAME_RATE, film_clicks, film_flashes, write_film
 
 from transavs.video import FilmFile, fitted_size
 
@@ -287,10 +287,50 @@ def test_pictures_stay_until_the_next_or_the_end_of_the_part(tmp_path):
     def stays(start=0.0, end=None):
         return [(frame.seconds, frame.duration) for frame in film.frames(start, end)]
 
-    assert stays() == [(0.0, 10.0), (10.0, pytest.approx(0.05, abs=1e-3))]
+    last = (10.0, pytest.approx(10.0, abs=0.03))
+    assert stays() == [(0.0, 10.0), last]
     assert stays(end=5) == [(0.0, 5.0)]
-    assert stays(start=4) == [(4, 6.0), (10.0, pytest.approx(0.05, abs=1e-3))]
+    assert stays(start=4) == [(4, 6.0), last]
     assert stays(start=4, end=5) == [(4, 1.0)]
+
+
+@pytest.mark.parametrize(("voices", "whole"), [((), True), ((films.tone(440),), False)])
+def test_a_last_picture_stays_for_no_sound_that_is_missing(tmp_path, voices, whole):
+    path = write_film(tmp_path / "film.mkv", 4.0, picture=noise, voices=voices)
+    if not whole:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    film = FilmFile(path)
+    assert film.duration == pytest.approx(4.0, abs=0.03)
+    last = list(film.frames())[-1]
+    assert last.duration < 0.5 and last.seconds < (4 if whole else 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "sound_codec"),
+    [
+        ("film.avi", "libx264", "pcm_s16le"),
+        ("film.avi", "mpeg4", "pcm_s16le"),
+        ("film.asf", "libx264", "mp3"),
+        ("film.asf", "mpeg4", "mp3"),
+    ],
+)
+def test_containers_that_hold_the_times_of_decoding_alone(tmp_path, name, codec, sound_codec):
+    """Pictures that lean on later ones are stored behind those."""
+    options = {"bf": "3", "b-pyramid": "normal"} if codec == "libx264" else {"bf": "2"}
+    path = write_film(
+        tmp_path / name, 3.0, codec=codec, sound_codec=sound_codec, options=options, time_base=20
+    )
+    film = FilmFile(path)
+    frames = list(film.frames())
+    assert len(frames) == 60
+    assert np.diff([frame.seconds for frame in frames]) == pytest.approx(1 / 20, abs=0.0011)
+    assert film_flashes(frames) == pytest.approx(film_clicks(film), abs=0.003)
+    assert len(film_clicks(film)) == 3
+    found = list(film.frames(1.5))
+    later = [frame for frame in frames if frame.seconds > 1.5]
+    assert [one.seconds for one in found[1:]] == pytest.approx([one.seconds for one in later])
+    for one, other in zip(found[1:], later, strict=True):
+        assert np.array_equal(one.image, other.image)
 
 
 def test_a_start_is_found_where_the_container_seeks_badly(tmp_path):

@@ -12,6 +12,7 @@ from films import write_film
 
 from transavs.audio import load_waveform
 from transavs.video import FileSound, WaveformSound, sound
+from transavs.video.clock import FilmClock
 
 
 def write_wav(path, seconds, rate, channels=1, seed=0):
@@ -129,7 +130,7 @@ def test_tracks(tmp_path):
 
 def test_a_late_sound_has_silence_before_it(tmp_path):
     path = write_film(tmp_path / "film.mkv", 1.0, voices=(films.tone(440),), sound_start=0.4)
-    window = FileSound(path, origin=0.0).window(0, 24_000).abs()
+    window = FileSound(path, clock=FilmClock(0.0)).window(0, 24_000).abs()
     assert window[:6_000].max() < 0.01 < window[6_600:7_000].max()
 
 
@@ -137,7 +138,7 @@ def test_a_gap_is_silence(tmp_path):
     path = write_film(
         tmp_path / "film.mkv", 2.0, voices=(films.tone(440),), sound_codec="pcm_s16le", gap=(0.5, 1)
     )
-    window = FileSound(path, origin=0.0).window(0, 48_000).abs()
+    window = FileSound(path, clock=FilmClock(0.0)).window(0, 48_000).abs()
     # Packets last 23 ms: the last begins at 0.488 s, the next at 1.022 s.
     assert not window[8_400:16_200].any()
     assert window[7_900:8_300].max() > 0.4 and window[16_400:16_800].max() > 0.4

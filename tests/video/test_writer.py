@@ -32,7 +32,7 @@ def rewrite(film, output, track, start=0.0, end=None):
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 def test_flashes_and_clicks_stay_together(tmp_path, how, suffix):
     film = FilmFile(write_film(tmp_path / "film.mp4", 3.0))
-    source = (film.path, None, film.origin)
+    source = (film.path, None, film.clock)
     track = copied_track(*source, 0, None) if how == "copied" else encoded_track(source, 0, None)
     output = rewrite(film, tmp_path / f"out{suffix}", track)
     flashes, clicks = flash_times(output), click_times(output)
@@ -48,7 +48,7 @@ def test_a_part_of_a_film_with_late_streams(tmp_path, how):
     path = tmp_path / "film.mkv"
     write_film(path, 4.0, picture_start=0.25, sound_start=0.25)
     film = FilmFile(path)
-    source = (film.path, None, film.origin)
+    source = (film.path, None, film.clock)
     track = (copied_track if how == "copied" else _encoded)(*source, 1.4, 3.6)
     output = rewrite(film, tmp_path / "out.mp4", track, 1.4, 3.6)
     flashes, clicks = flash_times(output), click_times(output)
@@ -167,5 +167,19 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(writer, "WholeFile", full)
     output = tmp_path / f"out{suffix}"
     with pytest.raises(OSError, match=f"cannot write .*out{suffix} .No space left on device"):
-        rewrite(film, output, copied_track(path, None, film.origin, 0, None))
+        rewrite(film, output, copied_track(path, None, film.clock, 0, None))
+    assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_what_ffmpeg_refuses_is_not_laid_on_the_disk(tmp_path):
+    def backwards(output):
+        for seconds, packet in copied_track(path, None, None, 0, None)(output):
+            if packet is not None and seconds > 0.5:
+                packet.dts = 0
+            yield seconds, packet
+
+    path = write_film(tmp_path / "film.mp4", 1.0)
+    with pytest.raises(ValueError, match=r"cannot write .*out.mp4") as caught:
+        rewrite(FilmFile(path), tmp_path / "out.mp4", backwards)
+    assert "room" not in str(caught.value) and "convert the film" in str(caught.value)
     assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]

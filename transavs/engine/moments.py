@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from transavs.video import FilmFrame
 
-# Rest of an interval that floating point leaves behind, in seconds.
-_NOTHING = 1e-6
+# A last part that is shorter than this, of the others' length, is what floating point, timestamps
+# and the padding of sounds leave behind; the masks before it stay.
+_REMAINDER = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def every_frame(frames: Iterable[FilmFrame]) -> Iterator[Moment]:
 def evenly(frames: Iterable[FilmFrame], per_second: float, end: float | None) -> Iterator[Moment]:
     """Yields the middles of equal parts of a film, each with the picture on screen then.
 
-    The parts follow each other from the first picture on; the last may be shorter. A picture that
+    The parts follow each other from the first picture on; the last may be shorter, but for rests
+    of less than a twentieth. A picture that
     stays on screen for long is met again and again, with other sounds.
 
     Args:
@@ -55,6 +57,7 @@ def evenly(frames: Iterable[FilmFrame], per_second: float, end: float | None) ->
         end: of the film, in seconds; None where only its last picture tells.
     """
     length = 1 / per_second
+    nothing = _REMAINDER * length
     shown: FilmFrame | None = None
     number, first = 0, 0.0
 
@@ -69,7 +72,7 @@ def evenly(frames: Iterable[FilmFrame], per_second: float, end: float | None) ->
         else:
             while True:
                 middle, start, stop = describe(end)
-                if middle >= frame.seconds or stop - start < _NOTHING:
+                if middle >= frame.seconds or (number and stop - start < nothing):
                     break
                 yield Moment(middle, start, stop, shown.image)
                 number += 1
@@ -80,7 +83,7 @@ def evenly(frames: Iterable[FilmFrame], per_second: float, end: float | None) ->
     limit = finish if end is None else end
     while True:
         middle, start, stop = describe(limit)
-        if stop - start < _NOTHING or start >= finish - _NOTHING:
+        if number and (stop - start < nothing or start >= finish - nothing):
             return
         yield Moment(middle, start, stop, shown.image)
         number += 1

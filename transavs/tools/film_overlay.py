@@ -31,6 +31,7 @@ from transavs.video import (
     open_film,
     open_mask_files,
 )
+from transavs.video.clock import FilmClock
 from transavs.video.film import LONGEST_SIDE, Film, Image, check_span
 from transavs.video.mask_files import MaskFiles
 from transavs.visualization import (
@@ -43,6 +44,8 @@ from transavs.visualization import (
 )
 
 VIEWS = ("mask", "objects", "score")
+# Some containers round their times to milliseconds.
+_ROUNDED_SECONDS = 0.002
 # Opacity of the score's colours.
 _HEAT = 0.6
 
@@ -258,12 +261,21 @@ def _shots(
         # The film is read twice: the model looks half a second ahead, and pictures are large.
         current = next(predictions, None)
         coming = next(predictions, None)
+        nearly = min(_ROUNDED_SECONDS, 0.25 / options.per_second)
         for frame in film.frames(options.start, options.end):
-            while coming is not None and frame.seconds >= coming.start - 1e-6:
+            while coming is not None and frame.seconds >= coming.start - nearly:
                 current, coming = coming, next(predictions, None)
             if current is None:
                 return
             yield frame, current
+            # A picture that stays is shown again with the masks of each moment that it fills.
+            ends = frame.seconds + frame.duration
+            while coming is not None and coming.seconds < ends - nearly:
+                current, coming = coming, next(predictions, None)
+                yield FilmFrame(current.start, ends - current.start, current.image), current
+        while coming is not None:
+            current, coming = coming, next(predictions, None)
+            yield FilmFrame(current.start, current.end - current.start, current.image), current
     finally:
         predictions.close()
 
@@ -279,10 +291,10 @@ def _sound_track(
 ) -> tuple[SoundTrack | None, str]:
     """Returns the sound of the film that is written, and how it comes there."""
     start, end = options.start, options.end
-    source: tuple[Path, int | None, float | None] | Sound | None = None
+    source: tuple[Path, int | None, FilmClock | None] | Sound | None = None
     if isinstance(sound, str) and sound == OWN_SOUND:
         if isinstance(film, FilmFile) and film.has_sound:
-            source = (film.path, film.audio_track, film.origin)
+            source = (film.path, film.audio_track, film.clock)
         elif isinstance(film, FrameFolder) and film.has_sound and film.sound_file is not None:
             source = (film.sound_file, None, None)
         elif film.has_sound:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
 from pathlib import Path
 
+# What a disk, or a user's share of it, says when it is full.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Characters of a file's name in that of its temporary file, which must not grow too long.
 _KEPT_OF_NAME = 40
 
@@ -72,7 +75,10 @@ def make_folder(folder: str | os.PathLike[str]) -> None:
 def cannot_write(path: str | os.PathLike[str], error: Exception) -> OSError:
     """Returns an error whose message says which file could not be written, and why."""
     reason = getattr(error, "strerror", None) or str(error)
-    return OSError(f"cannot write {path} ({reason}): make room, or choose another place")
+    full = getattr(error, "errno", None) in _FULL
+    return OSError(
+        f"cannot write {path} ({reason}): {'make room, or ' if full else ''}choose another place"
+    )
 
 
 def _is_folder(path: Path) -> bool:

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from transavs.audio import SAMPLE_RATE_HZ
 from transavs.audio.io import declared_and_present
 from transavs.audio.waveform import HIGHEST_RATE_HZ, LARGEST_KERNEL, LOWEST_RATE_HZ
+from transavs.video.clock import FilmClock, clock_of
 
 logger = logging.getLogger(__name__)
 
-# Microseconds, the unit of a container's own times.
-_CONTAINER_UNIT = 1_000_000
 # Lists of other files or addresses, and devices.
 _REFERRING_FORMATS = frozenset(
     "hls applehttp concat dash imf sdp rtp rtsp sap webm_dash_manifest vobsub lavfi "
@@ -72,23 +71,35 @@ def _allowed() -> dict[str, str]:
     }
 
 
-def container_start(container: Any) -> float:
-    """Returns the earliest timestamp of a container, in seconds: the film's beginning."""
-    return float(container.start_time or 0) / _CONTAINER_UNIT
+def read_clock(path: Path, what: str = "film") -> FilmClock:
+    """Returns the clock of a film or sound file; raises as :func:`open_container` does."""
+    with open_container(path, what) as container:
+        streams = [*container.streams.video, *container.streams.audio]
+        clock = clock_of(container, _demuxed(container, streams))
+    if clock.joins:
+        logger.warning(
+            "%s: the timestamps begin again %d times; the parts follow each other",
+            path,
+            len(clock.joins),
+        )
+    return clock
 
 
-def container_seconds(container: Any) -> float | None:
-    """Returns how long a container lasts by its own account; None where it does not tell."""
-    duration = container.duration
-    return float(duration) / _CONTAINER_UNIT if duration and duration > 0 else None
+def packets(container: Any, stream: Any, clock: FilmClock) -> Iterator[Any]:
+    """Yields the packets of a stream with the times of the film's clock, the last of them empty."""
+    position = 0
+    for packet in _demuxed(container, stream):
+        position = position if packet.pos is None else packet.pos
+        clock.move(packet, position)
+        yield packet
 
 
-def packets(container: Any, stream: Any) -> Iterator[Any]:
-    """Yields the packets of a stream, the last of them empty, past places that cannot be read."""
+def _demuxed(container: Any, streams: Any) -> Iterator[Any]:
+    """Yields packets as they are in the file, past places that cannot be read."""
     failures = 0
     while failures < _MOST_FAILURES:
         try:
-            for packet in container.demux(stream):
+            for packet in container.demux(streams):
                 failures = 0
                 yield packet
             return
@@ -97,10 +108,10 @@ def packets(container: Any, stream: Any) -> Iterator[Any]:
     logger.warning("%s cannot be read any further", container.name)
 
 
-def decoded(container: Any, stream: Any) -> Iterator[Any]:
+def decoded(container: Any, stream: Any, clock: FilmClock) -> Iterator[Any]:
     """Yields the frames of a stream; packets that cannot be decoded are left out, and counted."""
     broken = 0
-    for packet in packets(container, stream):
+    for packet in packets(container, stream, clock):
         try:
             frames = packet.decode()
         except FFmpegError:
@@ -145,7 +156,7 @@ class SoundBlocks:
     Args:
         path: of the file.
         track: from 1 on; None takes the first.
-        origin: timestamp that is the film's beginning, in seconds; None takes the container's.
+        clock: of the film that the track belongs to; None reads the file's own.
         allowed_rates: sample rates that the blocks may have; None allows all that the audio room
             can resample.
         most_channels: more are mixed down to two; None keeps all.
@@ -167,11 +178,12 @@ class SoundBlocks:
         self,
         path: Path,
         track: int | None = None,
-        origin: float | None = None,
+        clock: FilmClock | None = None,
         allowed_rates: tuple[int, ...] | None = None,
         most_channels: int | None = None,
         new_rate: int = SAMPLE_RATE_HZ,
     ) -> None:
+        self._clock = clock or read_clock(path, "sound")
         self._container = open_container(path, "sound")
         try:
             self._stream = choose_track(self._container, path, track)
@@ -179,7 +191,6 @@ class SoundBlocks:
             self._container.close()
             raise
         self._path = path
-        self._origin = container_start(self._container) if origin is None else origin
         context = self._stream.codec_context
         self.sample_rate = int(context.sample_rate or 0)
         rate = self.sample_rate
@@ -204,7 +215,7 @@ class SoundBlocks:
         for seconds, samples in self._decoded():
             begin = position
             if seconds is not None:
-                begin = round((seconds - self._origin) * rate)
+                begin = round((seconds - self._clock.origin) * rate)
             if abs(begin - position) <= _TOLERANCE_SECONDS * rate:
                 begin = position
             while begin > position:
@@ -236,7 +247,7 @@ class SoundBlocks:
     def _decoded(self) -> Iterator[tuple[float | None, NDArray[Any]]]:
         """Yields samples ``[channels, n]`` with their timestamps in seconds, where known."""
         resampler, wanted = None, None
-        for frame in decoded(self._container, self._stream):
+        for frame in decoded(self._container, self._stream, self._clock):
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
             seconds = None if frame.pts is None else float(frame.pts * frame.time_base)
             if kind == ("fltp", self._layout, self.sample_rate):

@@ -58,14 +58,28 @@ class MaskFiles(ABC):
 
 
 class PngMasks(MaskFiles):
-    """A PNG of 0 and 255 a moment, in a folder, named by the moment's milliseconds."""
+    """A PNG of 0 and 255 a moment, in a folder, named by the moment's milliseconds.
+
+    Args:
+        folder: is made if needed.
+
+    Raises:
+        OSError: it cannot be made.
+        ValueError: it holds PNGs already: nothing would tell them from the masks of this film.
+    """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         try:
             make_folder(self.folder)
+            held = sorted(file.name for file in self.folder.iterdir() if file.suffix == ".png")
         except OSError as error:
             raise cannot_write(self.folder, error) from error
+        if held:
+            raise ValueError(
+                f"the masks would lie among the PNGs that {folder} holds already ({len(held)}, "
+                f"such as {held[0]}): take these away, or name another folder"
+            )
 
     def add(
         self,

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from transavs.audio import SAMPLE_RATE_HZ
 from transavs.audio.waveform import as_waveform, resample_waveform
-from transavs.video.decoding import SoundBlocks
+from transavs.video.clock import FilmClock
+from transavs.video.decoding import SoundBlocks, read_clock
 
 # So much of what was read stays at hand for windows that reach back.
 _KEPT_SECONDS = 30
@@ -124,7 +125,7 @@ class FileSound(Sound):
     Args:
         path: a file that FFmpeg reads.
         track: which of its tracks, from 1 on; None takes the first.
-        origin: timestamp that is the film's beginning, in seconds; None takes the container's.
+        clock: of the film that the track belongs to; None reads the file's own.
         sample_rate_hz: of the windows.
 
     Raises:
@@ -136,17 +137,17 @@ class FileSound(Sound):
         self,
         path: Path,
         track: int | None = None,
-        origin: float | None = None,
+        clock: FilmClock | None = None,
         sample_rate_hz: int = SAMPLE_RATE_HZ,
     ) -> None:
         self.name = str(path)
         self.sample_rate_hz = sample_rate_hz
-        self._path, self._track, self._origin = path, track, origin
+        self._path, self._track, self._clock = path, track, clock or read_clock(path, "sound")
         self._open()
 
     def _open(self) -> None:
         self._blocks = SoundBlocks(
-            self._path, self._track, self._origin, new_rate=self.sample_rate_hz
+            self._path, self._track, self._clock, new_rate=self.sample_rate_hz
         )
         self._stream = _at_rate(self._blocks, self.sample_rate_hz)
         self._kept = np.zeros(0, dtype=np.float32)
@@ -179,7 +180,7 @@ class FileSound(Sound):
         if sample_rate_hz == self.sample_rate_hz:
             return self
         self.close()
-        return FileSound(self._path, self._track, self._origin, sample_rate_hz)
+        return FileSound(self._path, self._track, self._clock, sample_rate_hz)
 
     def close(self) -> None:
         self._stream.close()

@@ -12,12 +12,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from transavs.video.clock import FilmClock
 from transavs.video.decoding import (
     SoundBlocks,
     choose_track,
-    container_start,
     open_container,
     packets,
+    read_clock,
 )
 from transavs.video.sound import Sound
 
@@ -33,34 +34,42 @@ SoundTrack = Callable[[Any], Iterator[tuple[float, Any]]]
 
 
 def copied_track(
-    path: Path, track: int | None, origin: float | None, start: float, end: float | None
+    path: Path, track: int | None, clock: FilmClock | None, start: float, end: float | None
 ) -> SoundTrack | None:
     """Returns a track of a file as it is; None where it has to be encoded anew.
 
     Args:
         path: of the file.
         track: from 1 on; None takes the first.
-        origin: timestamp of the film's beginning, in seconds; None takes the container's.
+        clock: of the film that the track belongs to; None reads the file's own.
         start: the written film begins at this second of it.
         end: and ends here; None at its end.
     """
+    clock = clock or read_clock(path, "sound")
     with open_container(path, "sound") as container:
         context = choose_track(container, path, track).codec_context
         # AAC out of streams (.ts) describes itself in every packet instead.
         if context.name not in COPIED_CODECS or (context.name == "aac" and not context.extradata):
             return None
+        # Parts meet within a packet; samples can be placed there, packets cannot.
+        if clock.joins:
+            return None
 
     def track_packets(output: Any) -> Iterator[tuple[float, Any]]:
         with open_container(path) as container:
             source = choose_track(container, path, track)
-            zero = container_start(container) if origin is None else origin
             stream = output.add_stream_from_template(source)
             yield 0.0, None  # the stream is there; what follows is for after the header
-            shift = round((zero + start) / source.time_base)
-            for packet in packets(container, source):
+            newest: int | None = None
+            shift = round((clock.origin + start) / source.time_base)
+            for packet in packets(container, source, clock):
                 if packet.dts is None or packet.pts is None:
                     continue
-                seconds = float(packet.pts * packet.time_base) - zero
+                # No container takes packets whose times step back, as damage makes them.
+                if newest is not None and packet.dts <= newest:
+                    continue
+                newest = packet.dts
+                seconds = float(packet.pts * packet.time_base) - clock.origin
                 if end is not None and seconds >= end:
                     return
                 if start > 0 and seconds < start:
@@ -74,12 +83,12 @@ def copied_track(
 
 
 def encoded_track(
-    sound: tuple[Path, int | None, float | None] | Sound, start: float, end: float | None
+    sound: tuple[Path, int | None, FilmClock | None] | Sound, start: float, end: float | None
 ) -> SoundTrack:
     """Returns a sound as an AAC track.
 
     Args:
-        sound: a file, its track and the timestamp of the film's beginning, as in
+        sound: a file, its track and the clock of its film, as in
             :func:`copied_track`; or a sound, which is silent without end behind its own.
         start: the written film begins at this second of it.
         end: and ends here; None at its end.

@@ -57,7 +57,7 @@ class FilmWriter:
         sound: its track; None writes none.
 
     Raises:
-        ValueError: another ending.
+        ValueError: another ending, or sound that the container does not take.
         OSError: cannot be written.
     """
 
@@ -96,6 +96,12 @@ class FilmWriter:
             yield
         except FFmpegError as error:
             self._discard()
+            if isinstance(error, ValueError):
+                raise ValueError(
+                    f"cannot write {self.path} ({error.strerror}): FFmpeg refuses a picture or a "
+                    "part of the sound, as it does where a film is damaged: convert the film "
+                    "first, for example with `ffmpeg -i IN -c:v libx264 -c:a aac OUT.mp4`"
+                ) from error
             raise cannot_write(self.path, error) from error
         except BaseException:
             self._discard()
