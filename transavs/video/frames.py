@@ -16,7 +16,7 @@ from torch import Tensor
 
 from transavs.audio import SAMPLE_RATE_HZ
 from transavs.utils.image_files import read_frame
-from transavs.video.decoding import SoundBlocks, container_seconds, open_container
+from transavs.video.decoding import SoundBlocks, read_clock
 from transavs.video.film import LONGEST_SIDE, Film, FilmFrame, Image, check_span, fitted_size
 from transavs.video.film_file import FilmFile
 from transavs.video.sound import FileSound, Sound, WaveformSound
@@ -135,8 +135,7 @@ class FrameFiles(_Pictures):
         if self.sound_file is None or not self.has_sound:
             return
         shown = self.count / self.frame_rate
-        with closing(open_container(self.sound_file, "sound")) as container:
-            heard = container_seconds(container) or shown
+        heard = read_clock(self.sound_file, "sound").duration or shown
         if abs(heard - shown) > max(1.0, _USUAL_DIFFERENCE * max(heard, shown)):
             logger.warning(
                 "%s: %d pictures at %g a second last %.1f s, but the sound %s lasts %.1f s; were "
