@@ -1,6 +1,7 @@
 """eval_videos: scores of a model that is known by heart, on films drawn here."""
 
 import json
+import re
 
 import avsbench_trees
 import listening_model
@@ -85,6 +86,10 @@ def test_scores_and_pictures(labels, model, capsys):
 
 
 def test_mistakes_are_a_line(labels, model, capsys):
+    guitar = labels.parent / "masks" / "guitar.png"
+    Image.fromarray(np.ones((20, 32), np.uint8)).save(guitar)
+    assert run(labels, model) == 2
+    assert re.search(r"guitar.png has 32 x 20 .*guitar.mp4 32 x 32", capsys.readouterr().err)
     (labels.parent / "films" / "late.mp4").unlink()
     assert run(labels, model) == 2
     assert "late.mp4" in capsys.readouterr().err and not (labels.parent / "out").exists()

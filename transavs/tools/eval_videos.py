@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from transavs.data.image_files import read_label_map
 from transavs.engine.predictor import (
     OWN_SOUND,
     SILENCE,
@@ -45,6 +44,7 @@ from transavs.tools.command_line import (
     write_text,
 )
 from transavs.tools.model_options import add_model_options, check_model_options, load_predictor
+from transavs.utils.image_files import read_label_map
 from transavs.utils.progress import progress_bar
 from transavs.video import FileSound, Sound
 from transavs.visualization import PREDICTION_COLOR, TRUTH_COLOR, overlay_masks
@@ -56,6 +56,8 @@ logger = logging.getLogger("transavs.tools.eval_videos")
 OTHER = "other"
 # Timestamps in the table are rounded to milliseconds; so much later the frame is on screen.
 _ROUNDING_SECONDS = 0.0005
+# Difference of two sides that rounding may leave, as a share of the longer one.
+_ASPECT = 0.02
 _CELL_WIDTH = 260
 _ROWS_A_SHEET = 16
 
@@ -171,6 +173,7 @@ def _measure(
             answer = next(predictions, None)
         if answer is None:
             raise ValueError(f"{moment.file} has no frame at second {moment.seconds:g}")
+        _check_aspect(moment, label.shape, answer.mask.shape)
         mask = resize_mask(answer.mask, label.shape[:2])
         scores[name] = asdict(score_mask(mask, label))
         if name == OWN_SOUND:
@@ -187,6 +190,15 @@ def _measure(
         f"J {100 * scores[OWN_SOUND]['jaccard']:.0f}, {hit}"
     )
     return scores, Row(title, cells + [None] * (4 - len(cells)))
+
+
+def _check_aspect(moment: LabelledMoment, label: tuple[int, ...], film: tuple[int, ...]) -> None:
+    height, width = film[0] * label[1] / film[1], label[1]
+    if abs(height - label[0]) > _ASPECT * max(height, width):
+        raise ValueError(
+            f"{moment.mask} has {label[1]} x {label[0]} pixels, {moment.file} {film[1]} x "
+            f"{film[0]}: expected the same aspect; save the mask over the frame as it is shown"
+        )
 
 
 def _share_marked(mask: NDArray[np.bool_], moment: LabelledMoment) -> float | None:
