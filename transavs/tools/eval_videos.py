@@ -275,7 +275,7 @@ def _means(frames: Sequence[dict[str, Any]]) -> dict[str, Any]:
     means["marked_other_sound"] = mean_of(frame[OTHER]["marked"] for frame in with_other)
     means["J_other_share"] = round(100 * false / own, 2) if own and false is not None else None
     for name in ("everything", "middle_half", "nothing"):
-        means[f"J_{name}"] = mean(lambda frame, name=name: frame["references"][name])
+        means[f"J_{name}"] = mean_of(frame["references"][name] for frame in frames)
     return means
 
 
