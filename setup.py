@@ -131,6 +131,7 @@ COMMANDS = {
     "transavs-train": "train_net",
     "transavs-pretrain-audio": "pretrain_audio",
     "transavs-eval-robustness": "eval_robustness",
+    "transavs-eval-videos": "eval_videos",
     "transavs-convert-checkpoint": "convert_checkpoint",
     "transavs-precompute-audio": "precompute_audio",
     "transavs-ablation": "ablation",

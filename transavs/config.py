@@ -118,12 +118,19 @@ def _add_data_keys(cfg: CfgNode) -> None:
 def _add_encoder_keys(cfg: CfgNode) -> None:
     node = CfgNode()
     # Audio encoder by registry: "VGGish", "SmallVGGish" (1 M parameters, for quick runs), "HTSAT"
-    # (HTS-AT of AudioSet), "CLAPHTSAT" (of CLAP), "NoAudio".
+    # (HTS-AT of AudioSet), "CLAPHTSAT" (of CLAP), "YAMNet" (of AudioSet, small), "NoAudio".
     node.NAME = "VGGish"
     # File with its weights; "" leaves it random (with a loud warning).
     node.WEIGHTS = ""
     # Frozen encoders run without gradients and keep their running statistics.
     node.FREEZE = True
+    # YAMNet: the parts of an embedding side by side, some of "head", "embedding", "scores".
+    node.YAMNET = CfgNode()
+    node.YAMNET.OUTPUT = ("head",)
+    # Channels of the head.
+    node.YAMNET.HEAD_DIM = 128
+    # How many of its 14 layers, from the first on, are never trained.
+    node.YAMNET.FROZEN_LAYERS = 14
     cfg.MODEL.AUDIO = node
 
     # True: the whole image backbone is frozen (no gradients, running statistics kept).

@@ -19,6 +19,7 @@ from transavs.tools import (
     demo_report,
     draw_figure,
     eval_robustness,
+    eval_videos,
     make_model_zoo,
     precompute_audio,
     prepare_demo,
@@ -187,8 +188,8 @@ def test_arguments(case, datasets_env, tmp_path, capsys):
 
 TOOLS = (
     ablation, benchmark, check_avsbench, convert_checkpoint, demo, demo_report, draw_figure,
-    eval_robustness, make_model_zoo, precompute_audio, prepare_demo, pretrain_audio, ship_model,
-    train_net, visualize, webdemo,
+    eval_robustness, eval_videos, make_model_zoo, precompute_audio, prepare_demo, pretrain_audio,
+    ship_model, train_net, visualize, webdemo,
 )  # fmt: skip
 
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from transavs.audio import SmallVGGish, clip_log_mel, load_waveform
+from transavs.audio import SmallVGGish, YAMNet, clip_log_mel, load_waveform
 from transavs.data import load_records
 from transavs.engine.audio_pretraining import (
     ExampleAugmentation,
     LabelledExamples,
     classification_scores,
+    collect_features,
     pretrain_encoder,
     read_labelled_examples,
 )
@@ -110,8 +111,29 @@ def test_small_encoder_learns_to_tell_two_tones():
         encoder, tones(200, 1), tones(60, 2), steps=25, batch_size=32, learning_rate=3e-3
     )
     assert scores["f1"] > 90
-    assert set(scores) == {"loss", "precision", "recall", "f1", "seconds"}
+    assert set(scores) == {"loss", "precision", "recall", "f1", "map", "seconds"}
     assert not encoder.training
+
+
+def test_head_learns_on_what_is_fixed_below_it():
+    """Trunk features are computed once, in half precision; the trunk itself stays."""
+    torch.manual_seed(0)
+    encoder = YAMNet()
+    for values in encoder.layers.parameters():
+        if values.dim() == 4:
+            nn.init.kaiming_normal_(values, nonlinearity="relu")
+    before = {name: values.clone() for name, values in encoder.layers.state_dict().items()}
+    train, validation = (
+        collect_features(
+            encoder, [(data.examples, data.labels)], vary=ExampleAugmentation() if vary else None
+        )
+        for data, vary in ((tones(200, 1), True), (tones(60, 2), False))
+    )
+    assert train.examples.dtype == torch.float16 and train.examples.shape == (200, 512, 6, 4)
+    scores = pretrain_encoder(encoder, train, validation, steps=25, batch_size=32, on_features=True)
+    assert scores["f1"] > 90 and scores["map"] > 90
+    for name, values in encoder.layers.state_dict().items():
+        assert torch.equal(values, before[name]), name
 
 
 def test_same_seed_gives_the_same_encoder():
@@ -142,7 +164,8 @@ def test_scores_by_hand():
 
     examples = LabelledExamples(torch.zeros(2, 1, 96, 64), labels)
     scores = classification_scores(Echo(), nn.Identity(), examples)
-    expected = {"precision": 200 / 3, "recall": 200 / 3, "f1": 200 / 3}
+    # Of the second class the true example comes second: average precision 1/2.
+    expected = {"precision": 200 / 3, "recall": 200 / 3, "f1": 200 / 3, "map": 75.0}
     assert scores == pytest.approx(expected, abs=0.01)
     nothing = LabelledExamples(examples.examples, torch.zeros(2, 2, dtype=torch.bool))
     logits = -torch.ones(2, 2)

@@ -4,10 +4,11 @@ import json
 
 import avsbench_trees
 import pytest
+import safetensors.torch
 import tiny_models
 import torch
 
-from transavs.audio import SmallVGGish, load_encoder_weights
+from transavs.audio import SmallVGGish, YAMNet, load_encoder_weights
 from transavs.tools.pretrain_audio import main
 
 
@@ -86,3 +87,65 @@ def test_numbers_out_of_range(datasets_env, tmp_path, capsys, option, value, mes
     assert main([*words(tmp_path), option, value]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("audio*"))
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Two recordings of each of two classes, one of them held out, and weights of YAMNet."""
+    lines = ["file,class,split"]
+    for label in ("cow", "dog"):
+        for split in ("train", "heldout"):
+            file = tmp_path / "sounds" / label / f"{split}.wav"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            avsbench_trees.write_wav(file, avsbench_trees.waveform(label + split)[:, None])
+            lines.append(f"sounds/{label}/{file.name},{label},{split}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    torch.manual_seed(0)
+    trunk = YAMNet(("embedding", "scores"))
+    safetensors.torch.save_file(trunk.state_dict(), tmp_path / "yamnet.safetensors")
+    return tmp_path
+
+
+def mixing(folder, *more: str):
+    return [
+        *("--config-file", "demo/demo_ms3.yaml", "--sounds", str(folder / "sounds")),
+        *("--steps", "2", "--batch-size", "4", "--workers", "0", "--mixtures", "32"),
+        *("--output", str(folder / "out" / "audio.safetensors"), *more),
+    ]
+
+
+def test_head_of_yamnet_on_mixtures_of_recordings(recordings, monkeypatch):
+    """The layers below stay those of --start; what is written serves TransAVS."""
+    monkeypatch.setattr("transavs.tools.pretrain_audio._HELDOUT_EXAMPLES", 32)
+    start = str(recordings / "yamnet.safetensors")
+    key = ("MODEL.AUDIO.NAME", "YAMNet", "MODEL.AUDIO.YAMNET.OUTPUT", "('head', 'scores')")
+    assert main(mixing(recordings, "--start", start, *key)) == 0
+    note = json.loads((recordings / "out" / "audio.json").read_text())
+    assert note["classes"] == ["cow", "dog"] and note["mixtures"] == 32
+    assert 0 <= note["f1"] <= 100 and 0 <= note["map"] <= 100
+    before = safetensors.torch.load_file(start)
+    written = safetensors.torch.load_file(recordings / "out" / "audio.safetensors")
+    assert all(torch.equal(written[name], values) for name, values in before.items())
+    assert any(name.startswith("head.") for name in written)
+    model = tiny_models.tiny_model(
+        "MODEL.AUDIO.WEIGHTS", recordings / "out" / "audio.safetensors", *key[:2], key[2], key[3]
+    )
+    assert model.audio_encoder.embedding_dim == 128 + 521
+
+
+def test_other_encoders_on_mixtures_of_recordings(recordings, monkeypatch):
+    monkeypatch.setattr("transavs.tools.pretrain_audio._HELDOUT_EXAMPLES", 32)
+    assert main(mixing(recordings, "MODEL.AUDIO.NAME", "SmallVGGish")) == 0
+    load_encoder_weights(SmallVGGish(), recordings / "out" / "audio.safetensors")
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    (["MODEL.AUDIO.NAME", "YAMNet"], "--start"),
+    (["--start", "nowhere.safetensors"], "--start: no file nowhere.safetensors"),
+    (["--mixtures", "0"], "--mixtures must be at least 1, got 0"),
+    (["--manifest", "nowhere.csv"], "no table of recordings at nowhere.csv"),
+])  # fmt: skip
+def test_recordings_that_do_not_serve(recordings, capsys, more, message):
+    assert main(mixing(recordings, *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not (recordings / "out").exists()

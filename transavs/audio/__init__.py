@@ -30,6 +30,7 @@ from transavs.audio.small_vggish import SmallVGGish
 from transavs.audio.vggish import VGGish
 from transavs.audio.waveform import SAMPLE_RATE_HZ
 from transavs.audio.weights import load_encoder_weights
+from transavs.audio.yamnet import YAMNet
 
 __all__ = [
     "AUDIO_ENCODER_REGISTRY",
@@ -46,6 +47,7 @@ __all__ = [
     "FrontEnd",
     "SmallVGGish",
     "VGGish",
+    "YAMNet",
     "add_white_noise",
     "build_audio_encoder",
     "build_front_end",

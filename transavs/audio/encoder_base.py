@@ -48,6 +48,18 @@ class AudioEncoder(nn.Module, ABC):
     def start_pretraining(self) -> None:
         """Makes weights that a pretraining can start from, where those of construction do not."""
 
+    def fixed_features(self, examples: Tensor) -> Tensor:
+        """Returns what comes before everything that is trained, without a graph.
+
+        Where a large part of an encoder never changes, pretraining asks it once for each example.
+        By default nothing is fixed: these are the examples.
+        """
+        return examples
+
+    def embed_features(self, features: Tensor) -> Tensor:
+        """Returns the embeddings of ``fixed_features``."""
+        return self.embed(features)
+
     def rename_weights(
         self, tensors: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -15,6 +15,7 @@ from transavs.audio.no_audio import NoAudio
 from transavs.audio.small_vggish import SmallVGGish
 from transavs.audio.vggish import VGGish
 from transavs.audio.weights import load_encoder_weights, report_random_weights
+from transavs.audio.yamnet import YAMNet
 
 AUDIO_ENCODER_REGISTRY = Registry("AUDIO_ENCODER")
 AUDIO_ENCODER_REGISTRY.__doc__ = """
@@ -28,6 +29,7 @@ AUDIO_ENCODER_REGISTRY.register(SmallVGGish)
 AUDIO_ENCODER_REGISTRY.register(NoAudio)
 AUDIO_ENCODER_REGISTRY.register(HTSAT)
 AUDIO_ENCODER_REGISTRY.register(CLAPHTSAT)
+AUDIO_ENCODER_REGISTRY.register(YAMNet)
 
 
 def build_audio_encoder(cfg: CfgNode) -> AudioEncoder:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,8 @@ class LabelledExamples:
     """Log-mel examples with the classes heard in each.
 
     Attributes:
-        examples: float32 ``[S, 1, 96, 64]``.
+        examples: float32 ``[S, 1, 96, 64]``; or what an encoder's ``fixed_features`` makes of them,
+            half precision.
         labels: bool ``[S, classes]``.
     """
 
@@ -87,7 +88,10 @@ def read_labelled_examples(
 
 
 def collect_examples(
-    clips: Dataset[tuple[Tensor, Tensor]], workers: int = 0, task: str = "clips"
+    clips: Dataset[tuple[Tensor, Tensor]],
+    workers: int = 0,
+    task: str = "clips",
+    change: Callable[[Tensor], Tensor] | None = None,
 ) -> LabelledExamples:
     """Returns all items of a data set as one block, with progress on screen.
 
@@ -95,12 +99,39 @@ def collect_examples(
         clips: its items are ``(examples [S, 1, 96, 64], labels [S, classes])``.
         workers: processes that read ahead.
         task: what the progress bar says.
+        change: of the examples of each item.
     """
     loader = DataLoader(clips, batch_size=None, num_workers=workers)
-    pairs = list(progress_bar(loader, task, "clip", total=len(loader)))
+    pairs = [
+        (examples if change is None else change(examples), labels)
+        for examples, labels in progress_bar(loader, task, "clip", total=len(loader))
+    ]
     return LabelledExamples(
         torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
     )
+
+
+def collect_features(
+    encoder: AudioEncoder,
+    clips: Dataset[tuple[Tensor, Tensor]],
+    workers: int = 0,
+    vary: ExampleAugmentation | None = None,
+) -> LabelledExamples:
+    """Returns all items of a data set as the encoder's ``fixed_features``, in half precision.
+
+    Args:
+        encoder: asked once for each example.
+        clips: see ``collect_examples``; their examples are mixtures already.
+        workers: processes that read ahead.
+        vary: changes each example once before, without mixing; from torch's random numbers.
+    """
+
+    def change(examples: Tensor) -> Tensor:
+        if vary is not None:
+            examples = vary.vary(examples)
+        return encoder.fixed_features(examples).half()
+
+    return collect_examples(clips, workers, "listening", change)
 
 
 class ExampleAugmentation:
@@ -116,6 +147,15 @@ class ExampleAugmentation:
 
     def __call__(self, examples: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Returns augmented ``[S, 1, 96, 64]`` and labels float ``[S, classes]``."""
+        return self._augment(examples, labels, self.mix_probability)
+
+    def vary(self, examples: Tensor) -> Tensor:
+        """Returns augmented ``[S, 1, 96, 64]``, each out of one example."""
+        return self._augment(examples, torch.zeros(len(examples), 0, dtype=torch.bool), 0.0)[0]
+
+    def _augment(
+        self, examples: Tensor, labels: Tensor, mix_probability: float
+    ) -> tuple[Tensor, Tensor]:
         count, _, windows, bands = examples.shape
         mel = (examples.exp() - _LOG_OFFSET).clamp(min=0)[:, 0]
         mel = self._shift(mel)
@@ -124,7 +164,7 @@ class ExampleAugmentation:
         mel = mel * 10 ** ((decibels + tilt) / 20)
 
         partner = torch.randperm(count)
-        mixed = torch.rand(count) < self.mix_probability
+        mixed = torch.rand(count) < mix_probability
         mel = mel + mel[partner] * mixed[:, None, None]
         labels = labels | (labels[partner] & mixed[:, None])
 
@@ -167,6 +207,7 @@ def pretrain_encoder(
     batch_size: int = 64,
     learning_rate: float = 2e-3,
     seed: int = 0,
+    on_features: bool = False,
 ) -> dict[str, float]:
     """Trains ``encoder`` in place to name the classes of its examples.
 
@@ -178,18 +219,20 @@ def pretrain_encoder(
         batch_size: examples a step.
         learning_rate: the cycle's highest.
         seed: of initial classifier, batches and augmentation.
+        on_features: the examples are the encoder's ``fixed_features``, and stay as they are.
 
     Returns:
-        ``loss`` (mean of the last tenth of training), ``precision``, ``recall`` and ``f1`` (micro,
-        in percent, threshold 0.5) on the validation examples, and ``seconds``.
+        ``loss`` (mean of the last tenth of training), the ``classification_scores`` of the
+        validation examples, and ``seconds``.
     """
     torch.manual_seed(seed)
-    encoder.start_pretraining()
+    embed = encoder.embed_features if on_features else encoder
     head = nn.Sequential(
         nn.ReLU(),
         nn.Linear(encoder.embedding_dim, train.labels.shape[1]),
     )
-    parameters = [*encoder.parameters(), *head.parameters()]
+    trained = [values for values in encoder.parameters() if values.requires_grad]
+    parameters = [*trained, *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     augment = ExampleAugmentation()
@@ -199,8 +242,10 @@ def pretrain_encoder(
     progress = progress_bar(range(steps), "pretraining", "step")
     for _ in progress:
         rows = torch.randint(0, len(train.examples), (batch_size,))
-        examples, labels = augment(train.examples[rows], train.labels[rows])
-        loss = F.binary_cross_entropy_with_logits(head(encoder(examples)), labels)
+        examples, labels = train.examples[rows].float(), train.labels[rows]
+        if not on_features:
+            examples, labels = augment(examples, labels)
+        loss = F.binary_cross_entropy_with_logits(head(embed(examples)), labels.float())
         if not torch.isfinite(loss):
             raise FloatingPointError("the pretraining loss is not finite: lower the learning rate")
         optimizer.zero_grad()
@@ -211,7 +256,7 @@ def pretrain_encoder(
         losses.append(loss.item())
         progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     tail = losses[-max(steps // 10, 1) :]
-    scores = classification_scores(encoder, head, validation)
+    scores = classification_scores(encoder, head, validation, on_features)
     return {
         "loss": sum(tail) / len(tail),
         **scores,
@@ -221,15 +266,39 @@ def pretrain_encoder(
 
 @torch.no_grad()
 def classification_scores(
-    encoder: nn.Module, head: nn.Module, examples: LabelledExamples
+    encoder: AudioEncoder,
+    head: nn.Module,
+    examples: LabelledExamples,
+    on_features: bool = False,
 ) -> dict[str, float]:
-    """Returns micro-averaged ``precision``, ``recall`` and ``f1`` in percent at threshold 0.5."""
+    """Returns scores of multi-label classification in percent.
+
+    ``precision``, ``recall`` and ``f1`` are micro-averaged at threshold 0.5; ``map`` is the mean
+    average precision over the classes that are heard in some of the examples.
+    """
     encoder.eval()
-    logits = torch.cat([head(encoder(part)) for part in examples.examples.split(256)])
+    embed = encoder.embed_features if on_features else encoder
+    logits = torch.cat([head(embed(part.float())) for part in examples.examples.split(256)])
     predicted = logits > 0
     hits = float((predicted & examples.labels).sum())
     precision = hits / max(float(predicted.sum()), 1.0)
     recall = hits / max(float(examples.labels.sum()), 1.0)
     f1 = 2 * precision * recall / max(precision + recall, 1e-9)
     scores = {"precision": precision, "recall": recall, "f1": f1}
+    scores["map"] = mean_average_precision(logits, examples.labels)
     return {name: round(100 * value, 2) for name, value in scores.items()}
+
+
+def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
+    """Returns the mean over the classes with a true example of the average precision, in [0, 1].
+
+    Args:
+        scores: float ``[S, classes]``, higher where a class is heard.
+        labels: bool ``[S, classes]``.
+    """
+    order = scores.argsort(dim=0, descending=True, stable=True)
+    true = labels.gather(0, order).double()
+    ranks = torch.arange(1, len(true) + 1, dtype=torch.float64)[:, None]
+    count = true.sum(0)
+    precision = ((true.cumsum(0) / ranks) * true).sum(0) / count.clamp(min=1)
+    return float(precision[count > 0].mean()) if (count > 0).any() else 0.0

