@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import logging
@@ -117,7 +116,7 @@ def compose_scenes(
         "seed": settings.seed,
         "size": settings.size,
         "classes": {name: repr(each) for name, each in sources.classes.items()},
-        "files": hashlib.sha256("\n".join(sources.names()).encode()).hexdigest(),
+        "files": sources.digest,
     }
     manifests.claim(root, manifest, force)
     manifests.delete_leftovers(root)
@@ -147,9 +146,7 @@ def _files(split: str, index: int) -> ClipFiles:
 
 
 def _class_masks(files: ClipFiles) -> tuple[Path, ...]:
-    return tuple(
-        Path(*[CLASS_MASKS if p == "gt_masks" else p for p in f.parts]) for f in files.masks
-    )
+    return tuple(Path(str(path).replace("gt_masks", CLASS_MASKS)) for path in files.masks)
 
 
 def _paths(split: str, index: int) -> tuple[Path, ...]:
@@ -193,7 +190,7 @@ def _describe(plan: Plan) -> list[dict[str, object]]:
 def _write_tables(
     planners: Mapping[str, Planner], sources: Sources, root: Path, settings: SceneSettings
 ) -> None:
-    """Writes the csv file and the object descriptions; logs the seconds in which each class sounds."""
+    """Writes the csv file and the object descriptions; logs how long each class sounds."""
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("vid", "split"))

@@ -175,7 +175,7 @@ def _draw_place(
     if thing.over is not None:
         left, top, wide, high = thing.over.box
         reach = min(high * height, 1.6 * wide * width)
-        scale = min(rng.uniform(0.45, 0.95) * reach / longest, 2 * _MOST_ENLARGEMENT)
+        scale = min(rng.uniform(0.45, 1.2) * reach / longest, 2 * _MOST_ENLARGEMENT)
         x = (left + wide * rng.uniform(0.3, 0.7)) * width
         return scale, x, (top + high * rng.uniform(0.45, 0.75)) * height
     low, high = np.log(_AMID_SHARES if crowded else _ALONE_SHARES)
@@ -207,10 +207,7 @@ def _choose_path(
         room = np.array([width, height]) - sides
         way = rng.uniform(-_PAN, _PAN, 2) * np.linspace(0, 1, CLIP_SECONDS)[:, None]
         starts = np.clip(rng.uniform(0, 1, 2) + way, 0, 1) * room
-        path = [
-            (*map(float, start), *map(float, start + side))
-            for start, side in zip(starts, sides, strict=True)
-        ]
+        path = [tuple(map(float, box)) for box in np.hstack([starts, starts + sides])]
         if not shown.any():
             return path
         left, top, right, bottom = map(round, path[0])

@@ -1,7 +1,7 @@
 """What scenes are composed of: classes, photographs with masked instances, cut-outs, recordings.
 
-Nothing is decoded here. Every file is of one part, "train" or "heldout": the part that a manifest
-(a csv with the columns ``file`` and ``split``) or the ``split`` of a COCO image names; where neither
+Nothing is decoded here. Every file is of one part, "train" or "heldout": that which a manifest (a
+csv with the columns ``file`` and ``split``) or the ``split`` of a COCO image names; where neither
 does, a fifth of the files is held out, by a hash of their names, the same ones in every run.
 """
 
@@ -21,6 +21,8 @@ from transavs.utils.plain_yaml import read_plain_yaml
 
 logger = logging.getLogger(__name__)
 
+#: The classes that come along.
+CLASSES = Path(__file__).with_name("classes.yaml")
 PARTS = ("train", "heldout")
 GROUPS = ("human", "animal", "music", "vehicle", "device")
 _HELD_OUT_OF = 5
@@ -96,6 +98,7 @@ class Sources:
         cutouts: by part and class.
         sounds: by part and class: the recordings of each of its folders.
         ambience: by part: recordings that belong to no class, and mark nothing.
+        digest: hash of the names of all files and of their parts.
     """
 
     classes: dict[str, SceneClass]
@@ -103,22 +106,7 @@ class Sources:
     cutouts: dict[str, dict[str, list[Path]]] = field(default_factory=dict)
     sounds: dict[str, dict[str, list[list[Path]]]] = field(default_factory=dict)
     ambience: dict[str, list[Path]] = field(default_factory=dict)
-
-    def pictures(self, part: str, name: str) -> int:
-        """How many cut-outs and photographs show a class."""
-        shown = sum(photo.share(name) > 0 for photo in self.photos[part])
-        return len(self.cutouts[part].get(name, ())) + shown
-
-    def names(self) -> list[str]:
-        """The names of all files, for the manifest of a set."""
-        paths = [photo.path for part in PARTS for photo in self.photos[part]]
-        for part in PARTS:
-            paths += [path for group in self.cutouts[part].values() for path in group]
-            paths += [
-                path for each in self.sounds[part].values() for files in each for path in files
-            ]
-            paths += self.ambience[part]
-        return sorted(f"{path.parent.name}/{path.name}" for path in paths)
+    digest: str = ""
 
 
 def read_classes(path: Path) -> tuple[dict[str, SceneClass], tuple[str, ...]]:
@@ -177,6 +165,7 @@ class Split:
 
     def __init__(self, manifests: Sequence[Path] = ()) -> None:
         self._known: dict[Path, str] = {}
+        self.told = hashlib.sha256()
         for path in manifests:
             with open(path, newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
@@ -189,14 +178,13 @@ class Split:
 
     def part(self, path: Path, named: Any = None) -> str:
         """Returns the part of a file; ``named`` is what an annotation says of it, or None."""
-        if named in PARTS:
-            return str(named)
-        known = self._known.get(path.resolve())
-        if known is not None:
-            return known
-        # ESC-50 calls the pieces of one recording FOLD-RECORDING-PIECE-CLASS: they stay together.
-        key = re.sub(r"-[A-Z]-\d+$", "", path.stem)
-        return PARTS[hashlib.sha256(key.encode()).digest()[0] % _HELD_OUT_OF == 0]
+        part = named if named in PARTS else self._known.get(path.resolve())
+        if part is None:
+            # ESC-50 calls pieces of one recording FOLD-RECORDING-PIECE-CLASS: they stay together.
+            key = re.sub(r"-[A-Z]-\d+$", "", path.stem)
+            part = PARTS[hashlib.sha256(key.encode()).digest()[0] % _HELD_OUT_OF == 0]
+        self.told.update(f"{path.parent.name}/{path.name} {part}\n".encode())
+        return str(part)
 
 
 def read_sources(
@@ -246,13 +234,16 @@ def read_sources(
             f"{images}, and {', '.join(map(str, sounds))} has no folder of a class of "
             f"{classes_file} with {', '.join(_SOUND_SUFFIXES)} files"
         )
+    sources.digest = split.told.hexdigest()
     _warn(sources)
     return sources
 
 
 def _warn(sources: Sources) -> None:
-    silent = [name for name in sources.classes if not sources.sounds["train"][name]]
-    unseen = [name for name in sources.classes if not sources.pictures("train", name)]
+    silent = [name for name, found in sources.sounds["train"].items() if not found]
+    shown = {each.name for photo in sources.photos["train"] for each in photo.instances}
+    shown |= {name for name, found in sources.cutouts["train"].items() if found}
+    unseen = [name for name in sources.classes if name not in shown]
     if silent:
         logger.warning("No recordings, never heard: %s", ", ".join(silent))
     if unseen:

@@ -66,9 +66,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
     parser = CommandParser(
         prog="collect_sounds.py",
-        description="Write FOLDER/sounds/CLASS, FOLDER/cutouts/CLASS and FOLDER/manifest.csv: speech, "
-        "animals and things of the demo set's Debian packages (214 MB, downloaded without installing "
-        "them), and instruments played from a soundfont.",
+        description="Write FOLDER/sounds/CLASS, FOLDER/cutouts/CLASS and FOLDER/manifest.csv: "
+        "speech, animals and things of the demo set's Debian packages (214 MB, downloaded without "
+        "installing them), and instruments played from a soundfont.",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument(

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from transavs.synthetic import SPLITS, SceneSettings, compose_scenes, read_sources
+from transavs.synthetic import CLASSES, SPLITS, SceneSettings, compose_scenes, read_sources
 from transavs.tools.command_line import CommandParser, command
 
 logger = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="compose_scenes.py",
         description="Compose clips of 5 seconds with exact masks, in AVSBench's layout below "
-        "ROOT/transavs_scenes, of photographs with instance masks and of recordings. A clip that is "
-        "there is kept, so the same command goes on where it stopped.",
+        "ROOT/transavs_scenes, of photographs with instance masks and of recordings. A clip that "
+        "is there is kept, so the same command goes on where it stopped.",
     )
     folders = {"type": Path, "metavar": "FOLDER"}
     parser.add_argument(
@@ -68,11 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--sounds", nargs="+", required=True, help="CLASS/*.wav, .ogg or .flac", **folders
     )
     parser.add_argument(
-        "--classes",
-        type=Path,
-        required=True,
-        metavar="YAML",
-        help="what sounds and looks like what",
+        "--classes", type=Path, default=CLASSES, metavar="YAML", help=f"default: {CLASSES}"
     )
     parser.add_argument(
         "--manifest",
