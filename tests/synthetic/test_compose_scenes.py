@@ -158,11 +158,13 @@ class TestInstruments:
             return [rng.uniform(-0.5, 0.5, 8000) for _ in range(count)]
 
         monkeypatch.setattr(collect_sounds, "render_phrases", play)
+        # Twice: a second call writes the same files.
         words = ["--no-packages", "--soundfont", "a.sf2", "--heldout", "b.sf2", "--phrases", "4"]
+        assert collect_sounds.main(["--output", str(tmp_path), *words]) == 0
         assert collect_sounds.main(["--output", str(tmp_path), *words]) == 0
         rows = (tmp_path / "manifest.csv").read_text().splitlines()[1:]
         harp = [row.split(",") for row in rows if ",harp," in row]
         assert [row[3] for row in harp].count("train") == 4
         assert [row[3] for row in harp].count("heldout") == 1
-        assert len({row[0] for row in harp}) == 5
+        assert len({row[0] for row in harp}) == 5 == len(list((tmp_path / "sounds/harp").iterdir()))
         assert all((tmp_path / row[0]).is_file() for row in harp)

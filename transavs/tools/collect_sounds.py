@@ -17,7 +17,7 @@ from PIL import Image
 from transavs.data.demo import classes_named, load_real_assets, provide_packages
 from transavs.data.demo.clip_writer import write_file
 from transavs.data.demo.packages import STAMPS, UnpackedPackage
-from transavs.data.demo.sounds import SAMPLE_RATE
+from transavs.data.demo.sounds import SAMPLE_RATE, prepare_recording
 from transavs.synthetic.instruments import INSTRUMENTS, render_phrases
 from transavs.tools.command_line import CommandParser, command
 from transavs.utils.progress import progress_bar
@@ -87,11 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _write_ogg(root: Path, name: str, number: int, samples: np.ndarray) -> str:
-    path = f"sounds/{name}/{number:03d}.ogg"
-    while (root / path).exists():  # from another source
-        number += 1
-        path = f"sounds/{name}/{number:03d}.ogg"
+def _write_ogg(root: Path, name: str, file: str, samples: np.ndarray) -> str:
+    path = f"sounds/{name}/{file}.ogg"
     data = io.BytesIO()
     soundfile.write(data, samples, SAMPLE_RATE, format="OGG", subtype="VORBIS")
     write_file(root / path, data.getvalue())
@@ -110,7 +107,7 @@ def _write_demo_assets(root: Path, unpacked: dict[str, UnpackedPackage]) -> Iter
         recordings = [(recording, "train") for recording in each.recordings]
         recordings += [(each.held_out, "heldout")] if each.held_out is not None else []
         for number, (recording, part) in enumerate(recordings):
-            path = _write_ogg(root, name, number, recording.samples)
+            path = _write_ogg(root, name, f"demo_{number:03d}", recording.samples)
             yield path, "sound", name, part, recording.reference
 
 
@@ -127,14 +124,11 @@ def _write_speech(root: Path, stamps: UnpackedPackage, count: int, seed: int) ->
         part = "heldout" if language in _HELD_OUT_LANGUAGES else "train"
         for i in rng.permutation(len(files))[: count // max(1, len(by_language))]:
             samples, rate = soundfile.read(files[i], dtype="float32", always_2d=True)
-            if rate < SAMPLE_RATE or len(samples) < rate / 2:
+            if rate < SAMPLE_RATE or not np.abs(samples).max(initial=0) > 0.01:
                 continue
-            places = np.arange(0, len(samples) - 1, rate / SAMPLE_RATE)
-            mono = np.interp(places, np.arange(len(samples)), samples.mean(axis=1))
-            if not np.abs(mono).max() > 0.01:
-                continue
+            recording = prepare_recording(files[i].name, samples.mean(axis=1), rate)
             number += 1
-            path = _write_ogg(root, "speech", number, (mono / np.abs(mono).max() * 0.7))
+            path = _write_ogg(root, "speech", f"{language}_{number:03d}", recording.samples)
             yield path, "sound", "speech", part, f"{STAMPS.name}:{files[i].name}"
 
 
@@ -145,7 +139,7 @@ def _write_instruments(
     for index, (name, instrument) in enumerate(progress_bar(INSTRUMENTS.items(), part, "class")):
         rng = np.random.default_rng([seed, part == "train", index])
         for number, phrase in enumerate(render_phrases(instrument, soundfont, count, rng)):
-            path = _write_ogg(root, name, 500 + number, phrase)
+            path = _write_ogg(root, name, f"{part}_{number:03d}", phrase)
             yield path, "sound", name, part, f"{soundfont.name}, played by fluidsynth"
 
 
