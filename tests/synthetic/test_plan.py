@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -48,16 +49,16 @@ def test_parts_never_mix(material, split):
             assert all(path.stem == sounds for path in voice.options)
 
 
-class TestContents:
-    @pytest.fixture(scope="class")
-    def drawn(self, material):
-        return plans(material, "train", 600)
+@pytest.fixture(scope="module")
+def drawn(material):
+    return plans(material, "train", 600)
 
+
+class TestContents:
     def test_every_class_sounds_about_as_often(self, drawn):
-        counts = dict.fromkeys(sources_classes(drawn), 0)
-        for plan in drawn:
-            for name in {voice.name for voice in plan.voices if voice.name}:
-                counts[name] += 1
+        counts = Counter(
+            name for plan in drawn for name in {voice.name for voice in plan.voices if voice.name}
+        )
         assert set(counts) == {"person", "dog", "car", "bus", "drum", "cello", "violin"}
         assert max(counts.values()) < 3 * min(counts.values())
 
@@ -102,10 +103,6 @@ class TestContents:
         held = [p for p in drawn if any(t.over is not None and any(t.sounding) for t in p.things)]
         singing = [p for p in held if any(t.name == "person" and any(t.sounding) for t in p.things)]
         assert 0 < len(singing) < 0.3 * len(held)
-
-
-def sources_classes(drawn: list[Plan]) -> set[str]:
-    return {voice.name for plan in drawn for voice in plan.voices if voice.name}
 
 
 def test_a_plan_does_not_depend_on_the_hashes_of_names(material):

@@ -136,7 +136,7 @@ class Planner:
             )
         self._with_people = [photo for photo in self._photos if self._people(photo)]
         self._plain = [photo for photo in self._photos if not photo.instances]
-        self._showing = {name: self._photos_of(name) for name in self._classes}
+        self._showing = self._list_photos()
         self._cutouts = self._list_cutouts(sources.cutouts[pictures])
         weights = np.array([each.weight * self._known(each.name) for each in self._heard])
         self._shares = weights / weights.sum()
@@ -207,24 +207,24 @@ class Planner:
         if noisy and rng.random() < _BED_SHARE:
             voices += self._bed(rng.uniform(-28, -10), rng)
         noise_db = float(rng.uniform(-75, -35)) if noisy and rng.random() < _NOISE_SHARE else None
-        return Plan(
-            photo, tuple(things), tuple(voices), leader, noise_db, float(rng.uniform(-18, 0))
-        )
+        gain_db = float(rng.uniform(-18, 0))
+        return Plan(photo, tuple(things), tuple(voices), leader, noise_db, gain_db)
 
     def _people(self, photo: Photo) -> list[Instance]:
         """Those that are large enough to hold something."""
-        return [
-            each
-            for each in photo.instances
-            if self._classes[each.name].group == "human"
-            and each.share >= _LEAST_PERSON
-            and not each.crowd
-        ]
+        large = [e for e in photo.instances if e.share >= _LEAST_PERSON and not e.crowd]
+        return [each for each in large if self._classes[each.name].group == "human"]
 
-    def _photos_of(self, name: str) -> list[Photo]:
-        """Photographs that show a class well, or else at all."""
-        shown = [photo for photo in self._photos if photo.share(name) > 0]
-        return [photo for photo in shown if photo.share(name) >= _LEAST_LEADER] or shown
+    def _list_photos(self) -> dict[str, list[Photo]]:
+        """Photographs by a class that they show well, or else at all."""
+        shown: dict[str, list[Photo]] = {name: [] for name in self._classes}
+        for photo in self._photos:
+            for name in {each.name for each in photo.instances}:
+                shown[name].append(photo)
+        return {
+            name: [photo for photo in photos if photo.share(name) >= _LEAST_LEADER] or photos
+            for name, photos in shown.items()
+        }
 
     def _list_cutouts(self, files: Mapping[str, Sequence[Path]]) -> dict[str, list[Cutout]]:
         """Cut-outs by class: files, and whole instances of photographs (no people)."""
