@@ -13,7 +13,7 @@ import pytest
 
 from transavs.synthetic import CLASSES, SPLITS, read_sources
 from transavs.synthetic.plan import Plan, Planner
-from transavs.synthetic.scene import read_instance
+from transavs.synthetic.scene import _choose_path, read_instance
 from transavs.synthetic.sources import GROUPS, Instance, Photo, Sources, Split, read_classes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,6 +170,18 @@ class TestSplit:
         path.write_text("file,split\na.wav,test\n")
         with pytest.raises(ValueError, match="files.csv.*train or heldout"):
             Split([path])
+
+
+def test_crops_stay_inside(material):
+    """Also where rounding makes a crop larger than its photograph by a trillionth."""
+    plan = Planner(sources_of(material), "train").draw(np.random.default_rng(0))
+    for number in range(4000):
+        height, width = 200 + number % 200, 411
+        path = _choose_path(
+            plan, np.zeros((height, width), np.uint8), np.random.default_rng(number)
+        )
+        for left, top, right, bottom in path:
+            assert 0 <= left < right <= width + 1e-6 and 0 <= top < bottom <= height + 1e-6
 
 
 @pytest.mark.parametrize(

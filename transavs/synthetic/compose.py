@@ -194,7 +194,7 @@ def _write_tables(
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("vid", "split"))
-    objects = {}
+    objects: dict[str, dict[str, object]] = {}
     seconds: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for split, index in settings.clips():
         clip_id = _files(split, index).clip_id

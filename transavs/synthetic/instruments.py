@@ -94,7 +94,8 @@ def render_phrases(
     with tempfile.TemporaryDirectory() as folder:
         midi, wav = Path(folder, "phrases.mid"), Path(folder, "phrases.wav")
         midi.write_bytes(_midi_file(phrases, programs, instrument.style == _BEAT))
-        command = [program, "-ni", "-q", "-r", str(_RATE), "-F", wav, soundfont, midi]
+        command = [program, "-ni", "-q", "-r", str(_RATE), "-F", str(wav)]
+        command += [str(soundfont), str(midi)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
         if done.returncode or not wav.is_file():
             raise RuntimeError(f"fluidsynth cannot play {soundfont}: {done.stderr.strip()[-200:]}")

@@ -6,6 +6,7 @@ import logging
 import math
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -53,6 +54,15 @@ _TILT_DEGREES = 12.0
 _DRIFT = 0.05
 _VARIED_SHARE = 0.6
 _LONGEST_SECONDS = 12
+
+
+class Box(NamedTuple):
+    """A part of a picture, in pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
 
 
 def render_pictures(plan: Plan, size: int, rng: np.random.Generator) -> Scene:
@@ -190,24 +200,22 @@ def _draw_place(
     return scale, x, y
 
 
-def _choose_path(
-    plan: Plan, labels: np.ndarray, rng: np.random.Generator
-) -> list[tuple[float, float, float, float]]:
-    """Left, top, right, bottom of the crop in each second."""
+def _choose_path(plan: Plan, labels: np.ndarray, rng: np.random.Generator) -> list[Box]:
+    """The crop in each second."""
     height, width = labels.shape
     ids = [i for i, thing in enumerate(plan.things, start=1) if thing.name == plan.leader]
     shown = np.isin(labels, ids)
-    best, best_score = [(0.0, 0.0, float(width), float(height))] * CLIP_SECONDS, -1.0
+    best, best_score = [Box(0.0, 0.0, float(width), float(height))] * CLIP_SECONDS, -1.0
     aspect = min(max(width / height * _ASPECT ** rng.uniform(-1, 1), 0.6), 1.9)
     wide = min(width, height * aspect)
     for _ in range(_CROPS):
         share = rng.uniform(*_CROP_SHARES)
         shares = share * np.linspace(1, 1 + rng.uniform(-_ZOOM, _ZOOM), CLIP_SECONDS)
         sides = np.minimum(shares, 1.0)[:, None] * np.array([wide, wide / aspect])
-        room = np.array([width, height]) - sides
+        room = np.maximum(np.array([width, height]) - sides, 0)  # may be -1e-14
         way = rng.uniform(-_PAN, _PAN, 2) * np.linspace(0, 1, CLIP_SECONDS)[:, None]
         starts = np.clip(rng.uniform(0, 1, 2) + way, 0, 1) * room
-        path = [tuple(map(float, box)) for box in np.hstack([starts, starts + sides])]
+        path = [Box(*map(float, box)) for box in np.hstack([starts, starts + sides])]
         if not shown.any():
             return path
         left, top, right, bottom = map(round, path[0])

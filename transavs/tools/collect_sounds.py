@@ -128,8 +128,8 @@ def _write_speech(root: Path, stamps: UnpackedPackage, count: int, seed: int) ->
                 continue
             recording = prepare_recording(files[i].name, samples.mean(axis=1), rate)
             number += 1
-            path = _write_ogg(root, "speech", f"{language}_{number:03d}", recording.samples)
-            yield path, "sound", "speech", part, f"{STAMPS.name}:{files[i].name}"
+            file = _write_ogg(root, "speech", f"{language}_{number:03d}", recording.samples)
+            yield file, "sound", "speech", part, f"{STAMPS.name}:{files[i].name}"
 
 
 def _write_instruments(

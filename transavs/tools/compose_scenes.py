@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from transavs.synthetic import CLASSES, SPLITS, SceneSettings, compose_scenes, read_sources
 from transavs.tools.command_line import CommandParser, command
@@ -56,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         "ROOT/transavs_scenes, of photographs with instance masks and of recordings. A clip that "
         "is there is kept, so the same command goes on where it stopped.",
     )
-    folders = {"type": Path, "metavar": "FOLDER"}
+    folders: dict[str, Any] = {"type": Path, "metavar": "FOLDER"}
     parser.add_argument(
         "--coco", type=Path, required=True, metavar="JSON", help="instances, COCO's form"
     )
