@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+
+# The helper demo_files, which writes packages, is imported by name.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data/demo"))
 
 CLASSES = """
 classes:

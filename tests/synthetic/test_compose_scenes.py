@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from demo_files import write_packages
 from PIL import Image
 
 from transavs.config import setup_cfg
 from transavs.data import AVSDatasetMapper, load_records
+from transavs.data.demo.catalogue import classes_named, file_references
 from transavs.data.record_masks import read_sounding_objects, read_union
 from transavs.synthetic import instruments
 from transavs.tools import collect_sounds, compose_scenes
@@ -128,6 +130,25 @@ def test_mistakes(material, options, tmp_path, capsys, option, value, named):
     told = capsys.readouterr().err
     assert named in told and "Traceback" not in told
     assert not (tmp_path / "new").exists()
+
+
+def test_packages(tmp_path, monkeypatch):
+    """Pictures and sounds of the demo's classes, and speech whose speakers are of one part."""
+    classes = classes_named("dog,horse,violin")
+    spoken = [f"tp:food/{name}_desc_{language}.ogg" for name in "ab" for language in ("fr", "nl")]
+    unpacked = write_packages(tmp_path / "packages", [*file_references(classes), *spoken])
+    monkeypatch.setattr(collect_sounds, "provide_packages", lambda folder: unpacked)
+    monkeypatch.setattr(collect_sounds, "classes_named", lambda selection: classes)
+    assert collect_sounds.main(["--output", str(tmp_path)]) == 0
+    rows = [row.split(",") for row in (tmp_path / "manifest.csv").read_text().splitlines()[1:]]
+    assert all((tmp_path / row[0]).is_file() for row in rows)
+    assert {(row[1], row[2]) for row in rows} == {
+        *(("cutout", name) for name in ("dog", "horse", "violin")),
+        *(("sound", name) for name in ("dog", "horse", "violin", "speech")),
+    }
+    speech = {(row[0][:16], row[3]) for row in rows if row[2] == "speech"}
+    assert speech == {("sounds/speech/fr", "train"), ("sounds/speech/nl", "heldout")}
+    assert ["sound", "dog", "heldout"] in [row[1:4] for row in rows]
 
 
 class TestInstruments:
