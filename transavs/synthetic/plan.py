@@ -33,7 +33,7 @@ SPLITS = {
 
 SILENCE = (False,) * CLIP_SECONDS
 
-_KINDS = {"shown": 0.76, "off screen": 0.14, "ambience": 0.06, "silent": 0.04}
+_KINDS = {"shown": 0.8, "off screen": 0.12, "ambience": 0.05, "silent": 0.03}
 _PHOTO_SHARE = 0.6  # where a class has photographs and cut-outs
 _OVER_PERSON_SHARE = 0.5
 _BACKGROUND_SHARE = 0.5  # of what is pasted elsewhere: before a photograph without classes
@@ -42,7 +42,7 @@ _GUEST_SOUNDS = 0.35
 _NEIGHBOUR_SOUNDS = 0.25
 _PERSON_SOUNDS = 0.1  # beside what leads the clip, such as an instrument
 _MOST_SOUNDING = 3
-_THROUGHOUT_SHARE = 0.35
+_THROUGHOUT_SHARE = 0.5
 _BESIDE_SHARE = 0.12  # of the clips that show what sounds: one more sound comes from off screen
 _BED_SHARE = 0.25
 _NOISE_SHARE = 0.5
