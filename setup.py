@@ -143,6 +143,8 @@ COMMANDS = {
     "transavs-webdemo": "webdemo",
     "transavs-predict": "predict",
     "transavs-prepare-demo": "prepare_demo",
+    "transavs-collect-sounds": "collect_sounds",
+    "transavs-compose-scenes": "compose_scenes",
     "transavs-demo-report": "demo_report",
     "transavs-check-avsbench": "check_avsbench",
     "transavs-install-detectron2": "install_detectron2",
@@ -159,7 +161,14 @@ setup(
     python_requires=">=3.10",
     py_modules=["transavs_commands"],
     packages=find_packages(include=["transavs", "transavs.*"]),
-    package_data={"transavs": ["py.typed", "weights/*.safetensors", "engine/zoo/published.yaml"]},
+    package_data={
+        "transavs": [
+            "py.typed",
+            "weights/*.safetensors",
+            "engine/zoo/published.yaml",
+            "synthetic/classes.yaml",
+        ]
+    },
     cmdclass={"build_py": BuildWithConfigs},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -26,6 +26,7 @@ LEVELS = {
     "visualization": 2,
     "video": 2,
     "modeling": 3,
+    "synthetic": 3,
     "engine": 4,
     "tools": 5,
 }

@@ -14,6 +14,8 @@ from transavs.tools import (
     ablation,
     benchmark,
     check_avsbench,
+    collect_sounds,
+    compose_scenes,
     convert_checkpoint,
     demo,
     demo_report,
@@ -187,9 +189,9 @@ def test_arguments(case, datasets_env, tmp_path, capsys):
 
 
 TOOLS = (
-    ablation, benchmark, check_avsbench, convert_checkpoint, demo, demo_report, draw_figure,
-    eval_robustness, eval_videos, make_model_zoo, precompute_audio, prepare_demo, pretrain_audio,
-    ship_model, train_net, visualize, webdemo,
+    ablation, benchmark, check_avsbench, collect_sounds, compose_scenes, convert_checkpoint, demo,
+    demo_report, draw_figure, eval_robustness, eval_videos, make_model_zoo, precompute_audio,
+    prepare_demo, pretrain_audio, ship_model, train_net, visualize, webdemo,
 )  # fmt: skip
 
 

@@ -304,8 +304,21 @@ def _demo_variant(spec: SubsetSpec, title: str) -> SubsetSpec:
 DEMO_S4 = _demo_variant(S4, "TransAVS demo, single-source (S4)")
 DEMO_MS3 = _demo_variant(MS3, "TransAVS demo, multi-sources (MS3)")
 
+# Clips composed of photographs with masks and any recordings (datasets/compose_scenes.py). What the
+# splits share is the plan of transavs/synthetic/plan.py.
+SCENES_FOLDER = "transavs_scenes"
+SCENES_MS3 = replace(
+    DEMO_MS3,
+    title="Composed scenes (MS3)",
+    root_folder=SCENES_FOLDER,
+    frame_template=DEMO_MS3.frame_template.replace(".png", ".jpg"),
+    splits=(*DEMO_MS3.splits[:3], SplitSpec("wild", labelled_seconds=_EVERY_SECOND)),
+    offscreen=OffscreenRule("ms3", DISTANT_GROUPS),
+)
+
 # First part of the registered names -> subsets: ``avsbench_s4_train``, ``demo_ms3_unseen``, ...
 REGISTERED_SUBSETS: dict[str, tuple[SubsetSpec, ...]] = {
     "avsbench": (S4, MS3, AVSS, AVSS_RGB),
     "demo": (DEMO_S4, DEMO_MS3),
+    "scenes": (SCENES_MS3,),
 }

@@ -1,4 +1,5 @@
-"""Registers the data sets with detectron2: ``avsbench_{s4,ms3,avss}_*``, ``demo_{s4,ms3}_*``.
+"""Registers the data sets with detectron2: ``avsbench_{s4,ms3,avss}_*``, ``demo_{s4,ms3}_*``,
+``scenes_ms3_*``.
 
 Nothing is read at import. A data set is read when it is asked for, from the root that
 ``DETECTRON2_DATASETS`` names at that moment.
@@ -69,9 +70,8 @@ def _load(name: str, spec: SubsetSpec, root: str | None, split: str) -> list[Rec
 def load_records(name: str) -> list[Record]:
     """Returns the clip records of a registered data set; ValueError for an unknown name."""
     if name not in DatasetCatalog:
-        ours = [
-            known for known in DatasetCatalog.list() if known.startswith(("avsbench_", "demo_"))
-        ]
+        prefixes = tuple(f"{prefix}_" for prefix in REGISTERED_SUBSETS)
+        ours = [known for known in DatasetCatalog.list() if known.startswith(prefixes)]
         raise ValueError(f"no data set is called {name!r}; known: {', '.join(ours)}")
     records: list[Record] = DatasetCatalog.get(name)
     return records

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -286,7 +287,7 @@ def test_dying_worker_is_told(
 def test_worker_function(drawn_assets: DemoAssets, tmp_path: Path) -> None:
     handler = compose.signal.getsignal(compose.signal.SIGINT)
     try:
-        compose._start_worker(drawn_assets, tmp_path, 0)
+        compose._start_worker(partial(clip_writer.write_clip, drawn_assets, tmp_path, 0))
         compose._work(("ms3", "val", 0))
     finally:
         compose.signal.signal(compose.signal.SIGINT, handler)

@@ -23,12 +23,13 @@ from transavs.data.demo.casting import (
     draw_cast,
 )
 from transavs.data.demo.layout import ClipFiles, clip_files, clip_name
-from transavs.data.demo.scene import Scene, render_scene
+from transavs.data.demo.scene import render_scene
 from transavs.data.demo.sounds import SAMPLE_RATE, Voice, mix, object_track
 
 TEMPORARY_SUFFIX = ".tmp"
 
 _PNG_LEVEL = 1
+_JPEG_QUALITY = 92
 _NOISE_SHARE = 0.5
 _NOISE_DB = (-75.0, -62.0)
 _GAIN_DB = (-6.0, 0.0)
@@ -76,12 +77,17 @@ def describe(cast: Cast, split: str) -> dict[str, Any]:
     }
 
 
-def sounding_masks(cast: Cast, labels: np.ndarray) -> np.ndarray:
-    """uint8 {0, 255} [T, H, W]: visible pixels of the objects that sound in each second."""
-    sounding = np.zeros((len(labels), len(cast.actors) + 1), dtype=np.uint8)
-    for number, actor in enumerate(cast.actors, start=1):
-        sounding[:, number] = np.where(actor.sounding, 255, 0)
-    return np.stack([lut[frame] for lut, frame in zip(sounding, labels, strict=True)])
+def sounding_masks(sounding: Sequence[Sequence[bool]], labels: np.ndarray) -> np.ndarray:
+    """uint8 {0, 255} [T, H, W]: visible pixels of the objects that sound in each second.
+
+    Args:
+        sounding: by object, in the order of the ids, one flag a second.
+        labels: uint8 [T, H, W], see `scene.Scene`.
+    """
+    values = np.zeros((len(labels), len(sounding) + 1), dtype=np.uint8)
+    for number, flags in enumerate(sounding, start=1):
+        values[:, number] = np.where(flags, 255, 0)
+    return np.stack([lut[frame] for lut, frame in zip(values, labels, strict=True)])
 
 
 def compose_sound(cast: Cast, rng: np.random.Generator) -> np.ndarray:
@@ -112,10 +118,11 @@ def write_clip(
         clip_generator(seed, subset, split, index, _SCENE),
     )
     sound = compose_sound(cast, clip_generator(seed, subset, split, index, _SOUND))
-    _write_scene(root, files, cast, scene)
-    wav = io.BytesIO()
-    soundfile.write(wav, sound, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    write_file(root / files.audio, wav.getvalue())
+    masks = sounding_masks([actor.sounding for actor in cast.actors], scene.labels)
+    write_pictures(root, files.frames, scene.frames)
+    write_pictures(root, files.masks, masks)  # fewer where only the first second is labelled
+    write_pictures(root, files.object_masks, scene.labels)
+    write_sound(root / files.audio, sound)
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -126,14 +133,20 @@ def write_file(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def _write_scene(root: Path, files: ClipFiles, cast: Cast, scene: Scene) -> None:
-    masks = sounding_masks(cast, scene.labels)
-    for paths, images in (
-        (files.frames, scene.frames),
-        (files.masks, masks),  # shorter than T where only the first second is labelled
-        (files.object_masks, scene.labels),
-    ):
-        for path, image in zip(paths, images, strict=False):
-            png = io.BytesIO()
-            Image.fromarray(image).save(png, "PNG", compress_level=_PNG_LEVEL)
-            write_file(root / path, png.getvalue())
+def write_pictures(root: Path, paths: Sequence[Path], images: np.ndarray) -> None:
+    """Write the first of ``images`` (uint8 [T, H, W] or [T, H, W, 3]) below ``root``, one for each
+    path, as PNG or JPEG by its suffix."""
+    for path, image in zip(paths, images, strict=False):
+        data = io.BytesIO()
+        if path.suffix == ".png":
+            Image.fromarray(image).save(data, "PNG", compress_level=_PNG_LEVEL)
+        else:
+            Image.fromarray(image).save(data, "JPEG", quality=_JPEG_QUALITY)
+        write_file(root / path, data.getvalue())
+
+
+def write_sound(path: Path, sound: np.ndarray) -> None:
+    """Write 16-bit samples at 16 kHz, int16 [L] or [L, channels], as wav."""
+    wav = io.BytesIO()
+    soundfile.write(wav, sound, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    write_file(path, wav.getvalue())

@@ -7,9 +7,10 @@ import io
 import json
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from transavs.data.demo.layout import (
     recording_name,
     recordings_file,
 )
-from transavs.data.demo.manifest import Clip, Settings
+from transavs.data.demo.manifest import Settings
 from transavs.data.demo.sounds import SAMPLE_RATE
 from transavs.utils.progress import progress_bar
 
@@ -86,7 +87,7 @@ def compose_set(
     if len(missing) < total:
         logger.info("%d of %d clips are there already", total - len(missing), total)
         manifests.delete_leftovers(root)
-    _write_clips(assets, root, settings.seed, missing, workers, progress)
+    write_in_processes(partial(write_clip, assets, root, settings.seed), missing, workers, progress)
     _write_tables(assets, root, settings)
     _write_recordings(assets, root)
     write_file(root / manifests.CREDITS, credits_text(assets).encode())
@@ -132,19 +133,28 @@ def _write_recordings(assets: DemoAssets, root: Path) -> None:
     write_file(root / recordings_file(), json.dumps(dict(sorted(table.items()))).encode())
 
 
-def _write_clips(
-    assets: DemoAssets, root: Path, seed: int, clips: Sequence[Clip], workers: int, progress: bool
+def write_in_processes(
+    write: Callable[..., None], clips: Sequence[Any], workers: int, progress: bool
 ) -> None:
+    """Calls ``write(*clip)`` for every clip, with a bar on stderr.
+
+    Args:
+        write: writes one clip; it is copied into every process.
+        clips: its arguments.
+        workers: number of processes; 1 calls it in this one.
+        progress: whether the bar is shown.
+
+    Raises:
+        RuntimeError: a process died.
+    """
     with progress_bar(None, "Composing", "clip", len(clips), disable=not progress) as bar:
         if workers == 1 or len(clips) <= _CLIPS_PER_TASK:
             for clip in clips:
-                write_clip(assets, root, seed, *clip)
+                write(*clip)
                 bar.update()
             return
         try:
-            with ProcessPoolExecutor(
-                workers, initializer=_start_worker, initargs=(assets, root, seed)
-            ) as pool:
+            with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(write,)) as pool:
                 for _ in pool.map(_work, clips, chunksize=_CLIPS_PER_TASK):
                     bar.update()
         except BrokenProcessPool as error:
@@ -154,17 +164,17 @@ def _write_clips(
             ) from error
 
 
-_task: tuple[DemoAssets, Path, int] | None = None
+_write: Callable[..., None] | None = None
 
 
-def _start_worker(assets: DemoAssets, root: Path, seed: int) -> None:
-    global _task
-    _task = (assets, root, seed)
+def _start_worker(write: Callable[..., None]) -> None:
+    global _write
+    _write = write
     # Ctrl-C goes to the whole group of processes: the workers finish the clips in their hands, and
     # the main process hands out no more.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _work(clip: Clip) -> None:
-    assert _task is not None, "worker was not started by _start_worker"
-    write_clip(*_task, *clip)
+def _work(clip: Sequence[Any]) -> None:
+    assert _write is not None, "worker was not started by _start_worker"
+    _write(*clip)
