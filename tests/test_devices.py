@@ -16,9 +16,9 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found():
     """What was found on both devices; registering one is for good, so in a process of its own."""
-    return _run(str(HERE / "on_pretended_device.py"), str(tmp_path_factory.mktemp("notes")))
+    return _run(str(HERE / "on_pretended_device.py"))
 
 
 @pytest.mark.parametrize("name", MODELS)

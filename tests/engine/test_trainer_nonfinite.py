@@ -1,6 +1,5 @@
 """Trainings that meet NaN: a step left out, a parameter that is spoilt, a rate that is too high."""
 
-import json
 import os
 
 import pytest
@@ -72,24 +71,18 @@ def test_resuming_is_exact_after_a_step_was_left_out(datasets_env, tmp_path):
     assert {float(entry["step"]) for entry in moments.values()} == {5.0}
     assert resumed._trainer.watch.state_dict() == whole._trainer.watch.state_dict()
     assert whole._trainer.watch.skipped == 1
-    note = json.loads((tmp_path / "parts" / "nonfinite" / "iter_0000002.json").read_text())
-    assert note["iteration"] == 2 and note["delta_1"] == pytest.approx(0.55 + 0.1 * 2 / 6)
-    assert len(note["clips"]) == 2 and all(clip for clip in note["clips"])
-    assert all("matching cost of class" in clip["matching"] for clip in note["clips_alone"])
 
 
 def test_spoilt_parameter_stops_and_is_named(datasets_env, tmp_path):
     trainer = make_trainer(tmp_path / "run", "SOLVER.MAX_ITER", 2)
     with torch.no_grad():
         trainer.model.query_decoder.class_head.bias[0] = torch.nan
-    message = "iteration 0: .*weights themselves are not finite: query_decoder.class_head.bias"
+    message = "iteration 0: .*1 weights are not finite .*query_decoder.class_head.bias"
     with pytest.raises(FloatingPointError, match=message):
         trainer.train()
 
 
-def test_exploding_rate_stops_and_the_weights_are_named(datasets_env, tmp_path):
+def test_exploding_rate_stops(datasets_env, tmp_path):
     options = ("SOLVER.BASE_LR", 1e30, "SOLVER.WARMUP_ITERS", 0)
-    message = "weights themselves are not finite|first: output of"
-    with pytest.raises(FloatingPointError, match=message):
+    with pytest.raises(FloatingPointError, match="iteration .*; clips .*SOLVER.BASE_LR"):
         make_trainer(tmp_path / "run", *options).train()
-    assert list((tmp_path / "run" / "nonfinite").glob("iter_*.json"))

@@ -110,11 +110,11 @@ class TrainingSteps(SimpleTrainer):  # type: ignore[misc]
         clips = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         statistics = running_statistics(self.model)
-        losses = self._losses(self.model, clips)
+        losses = self._losses(clips)
         if not self._settle() and statistics:
             # This pass went on from running statistics that are taken back now.
             statistics = running_statistics(self.model)
-            losses = self._losses(self.model, clips)
+            losses = self._losses(clips)
         self.optimizer.zero_grad()
         self._backward(self.grad_scaler.scale(self._total(losses)))
         if self.grad_scaler.is_enabled():
@@ -149,8 +149,8 @@ class TrainingSteps(SimpleTrainer):  # type: ignore[misc]
         if self.grad_scaler.is_enabled() and state_dict.get("grad_scaler"):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
-    def _losses(self, model: nn.Module, clips: list[dict[str, Any]]) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = model(clips)
+    def _losses(self, clips: list[dict[str, Any]]) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = self.model(clips)
         return losses
 
     def _backward(self, total: Tensor) -> None:
@@ -202,8 +202,7 @@ class TrainingSteps(SimpleTrainer):  # type: ignore[misc]
         if (loss_fault or gradient_fault) and not overflow:
             for buffer, before in outcome.statistics:
                 buffer.copy_(before)
-            fault = Fault(outcome.iteration, outcome.clips, losses, norm, scale)
-            self.watch.report(fault, self.model, self.optimizer, self._losses)
+            self.watch.report(Fault(outcome.iteration, outcome.clips, losses, norm), self.model)
             storage.put_scalar(
                 "nonfinite/skipped_steps", self.watch.skipped, cur_iter=outcome.iteration
             )
@@ -257,9 +256,9 @@ class MixedPrecisionSteps(TrainingSteps):
         self._precision = _PRECISIONS[precision]
         self.grad_scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
 
-    def _losses(self, model: nn.Module, clips: list[dict[str, Any]]) -> dict[str, Tensor]:
+    def _losses(self, clips: list[dict[str, Any]]) -> dict[str, Tensor]:
         with torch.autocast(self._device, self._precision):
-            return super()._losses(model, clips)
+            return super()._losses(clips)
 
     def _backward(self, total: Tensor) -> None:
         rounds = self._device == "cpu" and self._precision is torch.float16

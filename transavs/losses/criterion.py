@@ -114,7 +114,7 @@ class SetCriterion(nn.Module):
         query_losses, statistics = self._self_supervised(outputs[-1], iteration)
         for name, value in query_losses.items():
             losses[name] = value * self.weights[name]
-        if self.matcher.failure is not None:
+        if not self.matcher.finite:
             # Pairs by such costs mean nothing. The gradient tells all processes.
             losses = {name: value * math.nan for name, value in losses.items()}
         return losses, statistics

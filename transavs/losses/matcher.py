@@ -23,9 +23,9 @@ class HungarianMatcher(nn.Module):
     the weights of the losses (TransAVS, arXiv 2305.07223, leaves the matching open: decided).
 
     Attributes:
-        failure: which cost of the last call was NaN or infinite, in words; None: all were finite.
-            Nothing is raised for it: under several processes one would leave the others waiting.
-            ``SetCriterion`` makes its losses NaN, which every process gets to know of.
+        finite: whether all costs of the last call were finite. Nothing is raised where they were
+            not: under several processes one would leave the others waiting. ``SetCriterion`` makes
+            its losses NaN, which every process gets to know of.
     """
 
     def __init__(self, class_weight: float, dice_weight: float, bce_weight: float = 0.0) -> None:
@@ -35,7 +35,7 @@ class HungarianMatcher(nn.Module):
         self.class_weight = class_weight
         self.dice_weight = dice_weight
         self.bce_weight = bce_weight
-        self.failure: str | None = None
+        self.finite = True
 
     @torch.no_grad()
     def forward(
@@ -54,7 +54,7 @@ class HungarianMatcher(nn.Module):
             M = sum of min(Q, G_n) over frames. Within a frame a query and a mask occur once.
         """
         device = outputs[0].class_logits.device
-        self.failure = None
+        self.finite = True
         if targets.masks.shape[1] == 0:
             none = torch.zeros(0, dtype=torch.int64, device=device)
             return [(none, none, none) for _ in outputs]
@@ -63,10 +63,8 @@ class HungarianMatcher(nn.Module):
         costs = torch.stack([self._cost(output, truth, targets) for output in outputs]).cpu()
         table = costs.numpy()
         finite = np.isfinite(table)
-        if not finite.all():
-            layer, frame = np.argwhere(~finite)[0, :2].tolist()
-            self.failure = self._describe(outputs[layer], truth, targets, layer, frame)
-            table = np.where(finite, table, _UNKNOWN_COST)
+        self.finite = bool(finite.all())
+        table = np.where(finite, table, _UNKNOWN_COST)
         triples = []
         for layer in range(len(outputs)):
             for frame, count in enumerate(targets.counts):
@@ -79,32 +77,12 @@ class HungarianMatcher(nn.Module):
         return [(layer[0], layer[1], layer[2]) for layer in layers]
 
     def _cost(self, output: QueryOutput, truth: Tensor, targets: FrameTargets) -> Tensor:
-        """Cost of all pairs, float32 ``[N, Q, G]``."""
-        cost, *others = self._terms(output, truth, targets).values()
-        for term in others:
-            cost = cost + term
-        return cost
-
-    def _terms(
-        self, output: QueryOutput, truth: Tensor, targets: FrameTargets
-    ) -> dict[str, Tensor]:
-        """The weighted terms of the cost."""
+        """Returns the cost of all pairs, float32 ``[N, Q, G]``."""
         logits = output.mask_logits.float().flatten(2)
         probs = output.class_logits.float().softmax(-1)
         classes = targets.classes[:, None].expand(-1, probs.shape[1], -1)
-        terms = {
-            "class": -self.class_weight * probs.gather(2, classes),
-            "dice": self.dice_weight * pairwise_dice_loss(logits, truth),
-        }
+        cost = -self.class_weight * probs.gather(2, classes)
+        cost = cost + self.dice_weight * pairwise_dice_loss(logits, truth)
         if self.bce_weight:
-            terms["bce"] = self.bce_weight * pairwise_mask_bce_loss(logits, truth)
-        return terms
-
-    def _describe(
-        self, output: QueryOutput, truth: Tensor, targets: FrameTargets, layer: int, frame: int
-    ) -> str:
-        terms = self._terms(output, truth, targets)
-        names = [name for name, term in terms.items() if not term[frame].isfinite().all()]
-        # Finite terms may have an infinite sum.
-        which = f"cost of {' and '.join(names)}" if names else "sum of the costs"
-        return f"matching {which}, output {layer} of the decoder, frame {frame} of the batch"
+            cost = cost + self.bce_weight * pairwise_mask_bce_loss(logits, truth)
+        return cost

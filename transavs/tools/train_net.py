@@ -14,16 +14,18 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from torch.multiprocessing.spawn import ProcessException
 
 from transavs.data import load_records
 from transavs.data.clip_audio import build_clip_audio
 from transavs.engine import SafeCheckpointer, Trainer, check_precision
-from transavs.engine.distributed import Failure, Job, JobFailed, add_job_arguments, job_of, launch
+from transavs.engine.distributed import Job, add_job_arguments, is_left_alone, job_of, launch
 from transavs.engine.resuming import unchanged_if_refused
 from transavs.engine.robustness import check_conditions
 from transavs.engine.trained_model import check_device
 from transavs.modeling.compiling import check_backend
 from transavs.tools.command_line import (
+    OUR_ERROR,
     add_debug_option,
     check_folder_to_be,
     check_names,
@@ -106,7 +108,7 @@ def _in_a_line(record: logging.LogRecord) -> bool:
     mistake = user_message(error) if error is not None else None
     if isinstance(error, FloatingPointError):
         mistake = str(error)
-    elif error is not None and Failure.of("", error).echo:
+    elif error is not None and is_left_alone(error):
         mistake = "another process ended, and left this one waiting"
     if mistake is not None:
         record.msg, record.args, record.exc_info = "Training failed: %s", (mistake,), None
@@ -167,9 +169,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     try:
         launch(run, job, (args,))
-    except JobFailed as error:
-        print(f"train_net: {error}", file=sys.stderr)
-        return 1
+    except ProcessException as error:
+        if user_message(error) is not None:
+            raise
+        print(f"train_net: {error}\nA training goes on with --resume.", file=sys.stderr)
+        return OUR_ERROR
     return 0
 
 
