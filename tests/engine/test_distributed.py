@@ -143,6 +143,31 @@ def test_processes_end_with_their_launch(tmp_path):
     launcher.join()
 
 
+@pytest.mark.slow
+def test_torchrun_names_the_process_that_died(tmp_path):
+    script = tmp_path / "work.py"
+    script.write_text(
+        "import argparse\n"
+        "from detectron2.utils import comm\n"
+        "from transavs.engine.distributed import add_job_arguments, job_of, launch\n"
+        "def work():\n"
+        "    for step in range(10 ** 9):\n"
+        "        if step == 10 and comm.get_rank() == 1:\n"
+        "            raise KeyError('own fault')\n"
+        "        comm.all_gather(step)\n"
+        "parser = argparse.ArgumentParser()\n"
+        "add_job_arguments(parser)\n"
+        "launch(work, job_of(parser.parse_args()))\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*command, "--nproc-per-node", "2", script], env=environment, capture_output=True, text=True
+    )
+    cause = done.stderr.split("Root Cause")[-1]
+    assert done.returncode == 1 and "KeyError: 'own fault'" in cause and "rank      : 1" in cause
+
+
 def test_a_death_on_another_machine(capfd, monkeypatch):
     monkeypatch.setattr(distributed, "_HEAD_START_SECONDS", 0.1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

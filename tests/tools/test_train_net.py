@@ -169,9 +169,12 @@ def test_two_processes_train_like_one(datasets_env, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_terminal_and_resume(datasets_env, tmp_path, reports):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_stop_and_resume(datasets_env, tmp_path, reports, processes):
     folder = tmp_path / "run"
-    endless = words(folder, "SOLVER.MAX_ITER", 100000, "DATALOADER.NUM_WORKERS", 2)
+    sizes = ("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.CROP.SIZE", "[64,64]")
+    endless = words(folder, "SOLVER.MAX_ITER", 100000, "DATALOADER.NUM_WORKERS", 2, *sizes)
+    endless[endless.index("--num-gpus") + 1] = str(processes)
     printed, logged_losses = tmp_path / "printed.txt", folder / "metrics.json"
     with printed.open("w") as stdout:
         process = subprocess.Popen(
@@ -186,8 +189,11 @@ def test_ctrl_c_in_a_terminal_and_resume(datasets_env, tmp_path, reports):
         while not (logged_losses.exists() and logged_losses.stat().st_size):
             assert process.poll() is None and time.monotonic() < deadline, printed.read_text()
             time.sleep(0.2)
-        # A terminal sends it to every process of the group.
-        os.killpg(process.pid, signal.SIGINT)
+        if processes == 1:
+            # A terminal sends it to every process of the group.
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            os.kill(process.pid, signal.SIGTERM)
         started = time.monotonic()
         process.wait(60)
     finally:
@@ -202,7 +208,10 @@ def test_ctrl_c_in_a_terminal_and_resume(datasets_env, tmp_path, reports):
     name = (folder / "last_checkpoint").read_text()
     iteration = torch.load(folder / name)["iteration"]
     assert iteration >= 19 and name == f"model_{iteration:07d}.pth"
-    assert train_net.main(words(folder, "SOLVER.MAX_ITER", iteration + 3, flags=["--resume"])) == 0
+    assert (
+        train_net.main(words(folder, "SOLVER.MAX_ITER", iteration + 3, *sizes, flags=["--resume"]))
+        == 0
+    )
     assert f"Starting training from iteration {iteration + 1}" in (folder / "log.txt").read_text()
     assert (folder / "model_final.pth").is_file()
 

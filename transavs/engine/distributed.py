@@ -12,10 +12,11 @@ import os
 import re
 import signal
 import socket
-import time
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import connection
 from types import FrameType
 from typing import Any
 
@@ -23,8 +24,7 @@ import torch
 from detectron2.utils import comm
 from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import record
-from torch.multiprocessing import start_processes
-from torch.multiprocessing.spawn import ProcessException
+from torch.multiprocessing import ProcessExitedException, start_processes
 
 from transavs.utils.signal_handlers import SignalHandlers
 
@@ -137,7 +137,7 @@ def launch(main: Main, job: Job, args: tuple[Any, ...] = (), start_method: str =
     if job.world_size == 1:
         main(*args)
     elif job.local_rank is not None:
-        record(_work)(job.local_rank, job, job.url, main, args)
+        record(_work)(job.local_rank, threading.Semaphore(0), job, job.url, main, args)
     else:
         _start_and_wait(main, job, args, start_method)
 
@@ -146,8 +146,9 @@ def _start_and_wait(main: Main, job: Job, args: tuple[Any, ...], start_method: s
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"tcp://127.0.0.1:{free.getsockname()[1]}" if job.url == Job.url else job.url
-    stopped = multiprocessing.get_context(start_method).Event()
-    work = (stopped, job, url, main, args)
+    # Semaphores, because an Event is stuck for good when a process is killed that waits for it.
+    stopped, over = (multiprocessing.get_context(start_method).Semaphore(0) for _ in range(2))
+    work = (stopped, over, job, url, main, args)
     context = start_processes(
         _work_in_child, work, job.processes, join=False, start_method=start_method
     )
@@ -162,13 +163,18 @@ def _start_and_wait(main: Main, job: Job, args: tuple[Any, ...], start_method: s
     numbers = (signal.SIGINT, signal.SIGTERM)
     with SignalHandlers(pass_on, numbers, unless_ignored=numbers):
         try:
-            while not context.join():
-                pass
-        except ProcessException:
+            ended = False
+            while not ended:
+                connection.wait(context.sentinels)
+                if any(process.exitcode for process in context.processes):
+                    for _ in context.processes:
+                        over.release()
+                ended = context.join()
+        except ProcessExitedException:
             if not signals:
                 raise
-            stopped.set()
-    if stopped.is_set():
+            stopped.release()
+    if stopped.acquire(block=False):
         raise KeyboardInterrupt
 
 
@@ -179,11 +185,16 @@ def _work_in_child(local_rank: int, stopped: Any, *work: Any) -> None:
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != STOPPED:
             raise
-        stopped.set()
+        stopped.release()
 
 
-def _work(local_rank: int, job: Job, url: str, main: Main, args: tuple[Any, ...]) -> None:
-    """Joins the process groups of torch and of Detectron2, and runs ``main(*args)`` in them."""
+def _work(
+    local_rank: int, over: Any, job: Job, url: str, main: Main, args: tuple[Any, ...]
+) -> None:
+    """Joins the process groups of torch and of Detectron2, and runs ``main(*args)`` in them.
+
+    The semaphore ``over`` is released when another process has died: this one need not tell.
+    """
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(local_rank)
@@ -206,9 +217,8 @@ def _work(local_rank: int, job: Job, url: str, main: Main, args: tuple[Any, ...]
         comm.synchronize()
         distributed.destroy_process_group()
     except RuntimeError as error:
-        if is_left_alone(error):
-            time.sleep(_HEAD_START_SECONDS)
-        raise
+        if not (is_left_alone(error) and over.acquire(timeout=_HEAD_START_SECONDS)):
+            raise
 
 
 def is_left_alone(error: BaseException) -> bool:
