@@ -165,10 +165,12 @@ def _start_and_wait(main: Main, job: Job, args: tuple[Any, ...], start_method: s
         try:
             ended = False
             while not ended:
-                connection.wait(context.sentinels)
-                if any(process.exitcode for process in context.processes):
-                    for _ in context.processes:
-                        over.release()
+                for sentinel in connection.wait(context.sentinels):
+                    process = context.processes[context.sentinels[sentinel]]
+                    process.join()  # The sentinel is ready a moment before the exit code.
+                    if process.exitcode:
+                        for _ in context.processes:
+                            over.release()
                 ended = context.join()
         except ProcessExitedException:
             if not signals:
