@@ -1,16 +1,21 @@
 """The configuration: every shipped file builds, every key is read, every mistake is told."""
 
 import ast
+import inspect
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog
-from detectron2.modeling import build_model
+from detectron2.engine import DefaultTrainer
+from detectron2.modeling import backbone, build_model
+from detectron2.solver import build_lr_scheduler as build_lr_scheduler_of_detectron2
 from torch import nn
 
 from transavs.config import add_transavs_config, setup_cfg
+from transavs.config_checks import _UNREAD, unread_keys
 from transavs.engine import build_lr_scheduler, build_optimizer
 from transavs.modeling import TPAVI, TransAVS
 from transavs.utils.package_files import shipped_configs
@@ -233,6 +238,28 @@ def test_every_own_key_is_read():
     assert not unread, f"keys that nothing reads: {sorted(unread)}"
 
 
+def test_keys_that_nothing_reads_are_known():
+    """The list holds just the keys that neither we read, nor what we call of detectron2."""
+    every = get_cfg()
+    called = [DefaultTrainer.auto_scale_workers, build_lr_scheduler_of_detectron2]
+    sources = [textwrap.dedent(inspect.getsource(function)) for function in called]
+    for file in [*PACKAGE.rglob("*.py"), *Path(backbone.__file__).parent.glob("*.py")]:
+        if file.name != "config.py":
+            sources.append(file.read_text(encoding="utf-8"))
+    # By name: engine.default_setup, and the reader of files.
+    read = {"CUDNN_BENCHMARK", "VERSION"}.union(*map(keys_read_in, sources))
+    unread = leaves(every) - read
+    assert {key for key in leaves(every) if key.startswith(_UNREAD)} == unread
+    assert all(any(key.startswith(start) for key in unread) for start in _UNREAD)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shipped_configs_set_no_key_that_nothing_reads(name):
+    assert unread_keys(setup_cfg(name)) == {}
+    options = ["TEST.AUG.FLIP", False, "SOLVER.WEIGHT_DECAY_BIAS", 0.0]
+    assert unread_keys(setup_cfg(name, options)) == dict(zip(*[iter(options)] * 2, strict=True))
+
+
 def test_key_reader_follows_aliases():
     source = """
 def from_config(cls, cfg):
@@ -269,6 +296,17 @@ def test_overrides_win_over_the_file():
     cfg = setup_cfg("s4_R101.yaml", ["MODEL.TRANSAVS.NUM_QUERIES", 7, "MODEL.WEIGHTS", ""])
     assert cfg.MODEL.TRANSAVS.NUM_QUERIES == 7 and cfg.MODEL.WEIGHTS == ""
     assert setup_cfg("configs/s4_R101.yaml").MODEL.TRANSAVS.NUM_QUERIES == 300
+
+
+def test_paths_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(
+        tmp_path / "mine.yaml", "OUTPUT_DIR: ~/out\nMODEL: {BACKBONE: {CACHE: '~'}}\nVERSION: 2\n"
+    )
+    options = ["MODEL.BACKBONE.FREEZE", True, "MODEL.WEIGHTS", "~/a.pkl?matching_heuristics=True"]
+    cfg = setup_cfg("~/mine.yaml", options)
+    assert (cfg.OUTPUT_DIR, cfg.MODEL.BACKBONE.CACHE) == (f"{tmp_path}/out", str(tmp_path))
+    assert cfg.MODEL.WEIGHTS == f"{tmp_path}/a.pkl?matching_heuristics=True"
 
 
 def test_conditions_of_robustness_are_those_of_the_data():

@@ -7,11 +7,12 @@ and 3.2); what it leaves open is marked "decided".
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 
 from detectron2.config import CfgNode, get_cfg
 
-from transavs.config_checks import check_cfg
+from transavs.config_checks import check_cfg, dotted_keys
 from transavs.utils.package_files import find_config
 from transavs.utils.plain_yaml import check_config_file
 
@@ -39,7 +40,7 @@ def setup_cfg(config_file: str, opts: Sequence[str | int | float] = ()) -> CfgNo
         KeyError: a key that no code reads.
         ValueError: no plain YAML, a value of the wrong type, or keys that contradict each other.
 
-    YAML tags that run code are refused.
+    YAML tags that run code are refused. A ``~`` at the start of a path is the home folder.
     """
     cfg = get_cfg()
     add_transavs_config(cfg)
@@ -58,23 +59,25 @@ def setup_cfg(config_file: str, opts: Sequence[str | int | float] = ()) -> CfgNo
             "overrides come in pairs KEY VALUE, got an odd number of words: "
             + " ".join(map(str, opts))
         )
-    keys = _dotted_keys(cfg)
+    keys = dotted_keys(cfg)
     for key in map(str, opts[::2]):
         if key not in keys:
             near = ", ".join(difflib.get_close_matches(key, keys, n=3))
             raise KeyError(f"no configuration key {key}" + (f"; near it: {near}" if near else ""))
     cfg.merge_from_list(opts)
+    _expand_home(cfg)
     check_cfg(cfg)
     cfg.freeze()
     return cfg
 
 
-def _dotted_keys(node: CfgNode, prefix: str = "") -> list[str]:
-    keys: list[str] = []
+def _expand_home(node: CfgNode) -> None:
+    """Makes ``~`` at the start of a value, all of which are paths, the home folder."""
     for name, value in node.items():
-        inner = isinstance(value, CfgNode)
-        keys += _dotted_keys(value, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
-    return keys
+        if isinstance(value, CfgNode):
+            _expand_home(value)
+        elif isinstance(value, str):
+            node[name] = os.path.expanduser(value)
 
 
 def _add_data_keys(cfg: CfgNode) -> None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 
 # Keys of transavs.data.CONDITIONS, which configurations are checked against without importing it.
 _CONDITIONS = ("original", "silence", "noise", "offscreen", "shuffled")
@@ -69,16 +69,70 @@ _LEAST = {
     ),
     "MODEL.TPAVI.CHANNELS": 2,
 }
+# Beginnings of the names of detectron2's keys that no code here reads, nor what it calls of
+# detectron2.
+_UNREAD = (
+    "DATALOADER.ASPECT_RATIO_GROUPING",
+    "DATALOADER.FILTER_EMPTY_ANNOTATIONS",
+    "DATALOADER.REPEAT_",
+    "DATALOADER.SAMPLER_TRAIN",
+    "DATASETS.PRECOMPUTED_PROPOSAL_",
+    "DATASETS.PROPOSAL_FILES_",
+    "GLOBAL.",
+    "INPUT.MASK_FORMAT",
+    "MODEL.ANCHOR_GENERATOR.",
+    "MODEL.KEYPOINT_ON",
+    "MODEL.LOAD_PROPOSALS",
+    "MODEL.MASK_ON",
+    "MODEL.PANOPTIC_FPN.",
+    "MODEL.PROPOSAL_GENERATOR.",
+    "MODEL.RETINANET.",
+    "MODEL.ROI_",
+    "MODEL.RPN.",
+    "MODEL.SEM_SEG_HEAD.",
+    "SOLVER.BIAS_LR_FACTOR",
+    "SOLVER.MOMENTUM",
+    "SOLVER.NESTEROV",
+    "SOLVER.WEIGHT_DECAY_BIAS",
+    "TEST.AUG.",
+    "TEST.DETECTIONS_PER_IMAGE",
+    "TEST.EXPECTED_RESULTS",
+    "TEST.KEYPOINT_OKS_SIGMAS",
+    "TEST.PRECISE_BN.",
+    "VIS_PERIOD",
+)
+
+
+def unread_keys(cfg: CfgNode) -> dict[str, Any]:
+    """Returns the keys of detectron2 that nothing reads and that have another value than by
+    default, with this value."""
+    defaults = get_cfg()
+    values = {key: value_of(cfg, key) for key in dotted_keys(defaults) if key.startswith(_UNREAD)}
+    return {key: value for key, value in values.items() if value != value_of(defaults, key)}
+
+
+def dotted_keys(node: CfgNode, prefix: str = "") -> list[str]:
+    """Returns the names of all values below a node, such as "SOLVER.MAX_ITER"."""
+    keys: list[str] = []
+    for name, value in node.items():
+        inner = isinstance(value, CfgNode)
+        keys += dotted_keys(value, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+    return keys
+
+
+def value_of(cfg: CfgNode, key: str) -> Any:
+    """Returns the value of a dotted key."""
+    return functools.reduce(lambda node, part: node[part], key.split("."), cfg)
 
 
 def check_cfg(cfg: CfgNode) -> None:
     """Raises ValueError for values of our keys that no code path accepts."""
     for key, allowed in _CHOICES.items():
-        value = _value(cfg, key)
+        value = value_of(cfg, key)
         if value not in allowed:
             raise ValueError(f"{key} must be one of {', '.join(allowed)}, got {value!r}")
     for key, least in _LEAST.items():
-        value = _value(cfg, key)
+        value = value_of(cfg, key)
         if not least <= value < math.inf:
             raise ValueError(f"{key} must be at least {least}, got {value}")
     if not 0 <= cfg.INPUT.COLOR_JITTER < 1:
@@ -180,7 +234,3 @@ def check_front_end(cfg: CfgNode, conditions: Sequence[str]) -> None:
             f"INPUT.AUDIO_SOURCE {cfg.INPUT.AUDIO_SOURCE} reads the clips' own sounds from pickles "
             "of another program: a model could tell them by that. Set INPUT.AUDIO_SOURCE wav"
         )
-
-
-def _value(cfg: CfgNode, key: str) -> Any:
-    return functools.reduce(lambda node, part: node[part], key.split("."), cfg)

@@ -16,6 +16,7 @@ from transavs.data.avsbench import (
     record_files,
 )
 from transavs.data.avsbench_spec import DEMO_MS3, DEMO_S4, MS3, S4
+from transavs.tools import prepare_demo
 
 
 def csv_of(root: Path, name: str = "s4") -> Path:
@@ -178,6 +179,8 @@ def test_root_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert dataset_root() == "datasets"
     monkeypatch.setenv("DETECTRON2_DATASETS", "~/data")
     assert dataset_root() == os.path.expanduser("~/data")
+    # The composer writes where the reader reads.
+    assert prepare_demo.build_parser().parse_args([]).root == Path(dataset_root())
 
 
 def test_objects_file_must_be_there_and_agree(demo_root: Path) -> None:

@@ -69,6 +69,31 @@ def test_import_reads_nothing_and_can_be_repeated(monkeypatch: pytest.MonkeyPatc
         DatasetCatalog.get("avsbench_s4_train")
 
 
+def test_registering_anew_replaces(
+    avsbench_root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = replace(MS3, name="mine")
+    names = register_module.register_subset("my", mine, "/nowhere")
+    monkeypatch.setenv("HOME", str(avsbench_root.parent))
+    try:
+        register_module.register_subset("my", mine, "/nowhere")
+        assert not caplog.records
+        register_module.register_subset("my", mine, f"~/{avsbench_root.name}")
+        assert [record.levelname for record in caplog.records] == ["WARNING"] * len(names)
+        assert all(name in caplog.text for name in [*names, "/nowhere", str(avsbench_root)])
+        assert DatasetCatalog.get(names[0])[0]["dataset"] == names[0]
+        register_module.register_subset("my", replace(mine, clip_seconds=4))
+        assert MetadataCatalog.get(names[0]).clip_seconds == 4
+        assert len(caplog.records) >= 2 * len(names)
+        with pytest.raises(FileNotFoundError, match="DETECTRON2_DATASETS"):
+            monkeypatch.setenv("DETECTRON2_DATASETS", "/nowhere")
+            DatasetCatalog.get(names[0])
+    finally:
+        for name in names:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
 def test_own_subset(avsbench_root: Path) -> None:
     mine = replace(MS3, name="mine", splits=(SplitSpec("train", (0, 4)),))
     folder = avsbench_root / "Multi-sources"

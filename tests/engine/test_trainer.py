@@ -17,7 +17,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 
-from transavs.engine import SafeCheckpointer, Trainer
+from transavs.engine import SafeCheckpointer, Trainer, resuming
 from transavs.engine.hooks import BestModel, GracefulStop
 
 
@@ -152,6 +152,39 @@ def test_a_resumed_training_takes_the_rates_of_its_configuration(datasets_env, t
     assert rates(make_trainer(tmp_path, *base, *equal, resume=True)[0]) == [
         pytest.approx(1e-3 * (1 / 3) ** 0.9)
     ]
+
+
+def test_a_resumed_training_names_what_breaks_its_samples(datasets_env, tmp_path, caplog):
+    make_trainer(tmp_path, "SOLVER.MAX_ITER", 1, "SEED", 3)[0].train()
+    make_trainer(
+        tmp_path, "SOLVER.BASE_LR", 1e-5, "INPUT.MIN_SIZE_TEST", 40, "SEED", 3, resume=True
+    )
+    assert "their order" not in caplog.text
+    other = ("SOLVER.IMS_PER_BATCH", 1, "INPUT.MIN_SIZE_TRAIN", "(40,)", "SEED", 4)
+    trainer, _ = make_trainer(tmp_path, *other, resume=True)
+    told = [
+        "SOLVER.IMS_PER_BATCH 2 to 1", "INPUT.MIN_SIZE_TRAIN (32, 40) to (40,)", "SEED 3 to 4",
+    ]  # fmt: skip
+    assert all(words in caplog.text for words in told), caplog.text
+    assert "DATASETS" not in caplog.text and "number of processes" not in caplog.text
+    state = trainer.state_dict()
+    state[resuming.STREAM]["number of processes"] = 2
+    resuming.check_stream(trainer.cfg, state)
+    assert "changed: number of processes 2 to 1. " in caplog.text
+    # A checkpoint that does not tell.
+    resuming.check_stream(trainer.cfg, {})
+
+
+def test_a_reference_number_of_processes_scales_all_periods():
+    options = ("SOLVER.REFERENCE_WORLD_SIZE", 2, "SOLVER.IMS_PER_BATCH", 4, "TEST.EVAL_PERIOD", 1)
+    cfg = tiny_models.tiny_cfg(*options, "MODEL.TRANSAVS.THRESHOLD_PERIOD", 6)
+    scaled = Trainer.auto_scale_workers(cfg, 4)
+    solver = scaled.SOLVER
+    assert (solver.IMS_PER_BATCH, solver.MAX_ITER, solver.BASE_LR) == (8, 3, 0.002)
+    # 0 would be off.
+    assert scaled.TEST.EVAL_PERIOD == 1 and scaled.TEST.PICTURE_PERIOD == 0
+    assert scaled.MODEL.TRANSAVS.THRESHOLD_PERIOD == 3
+    assert Trainer.auto_scale_workers(scaled, 4) is scaled
 
 
 def test_training_moves_all_that_is_trainable_and_nothing_else(datasets_env, tmp_path):

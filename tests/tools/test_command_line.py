@@ -61,6 +61,23 @@ def test_debug_shows_where_a_mistake_was_found(capsys) -> None:
     assert told.endswith("\nfailing: error: wrong word\n")
 
 
+def test_the_home_folder_in_words(monkeypatch) -> None:
+    """Shells expand it at the start of a word alone."""
+    found = []
+
+    def main(argv) -> int:
+        found.extend(argv)
+        return 0
+
+    monkeypatch.setenv("HOME", "/home/me")
+    words = ["--output=~/x", "--save-masks", "~/m", "~", "OUTPUT_DIR", "a~/b", "--clips=a=~/b"]
+    assert command(main)(words) == 0
+    assert found == [
+        "--output=/home/me/x", "--save-masks", "/home/me/m", "/home/me", "OUTPUT_DIR", "a~/b",
+        "--clips=a=~/b",
+    ]  # fmt: skip
+
+
 OURS = "Traceback (most recent call last):\nValueError: bad\n\nKeyError: 'masks'\n"
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import small_trainings
@@ -17,6 +18,8 @@ import torch
 from detectron2.utils import logger as d2_logger
 from mistakes import contents
 
+from transavs.config import setup_cfg
+from transavs.engine.distributed import Job
 from transavs.tools import train_net
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -238,9 +241,65 @@ def test_checkpoint_of_another_number_of_queries(datasets_env, tmp_path, capsys)
         assert "MODEL.TRANSAVS.NUM_QUERIES" in message
 
 
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ("backbone.pth", "backbone.pth holds a part of this model only"),
+        ("backbone.pth?matching_heuristics=True", "to start a training from"),
+        ("detectron2://ImageNetPretrained/MSRA/R-101.pkl", "to start a training from"),
+        ("", "no weights"),
+    ],
+)
+def test_evaluation_needs_a_whole_model(datasets_env, tmp_path, capsys, weights, told):
+    """Training may start from any of them, but the scores would be those of a random decoder."""
+    state = tiny_models.tiny_model().state_dict()
+    backbone = {name: value for name, value in state.items() if name.startswith("backbone.")}
+    torch.save({"model": backbone}, tmp_path / "backbone.pth")
+    if weights.startswith("backbone"):
+        weights = tmp_path / weights
+    folder = tmp_path / "run"
+    for flags in (["--eval-only"], ["--eval-only", "--resume"]):
+        message = error_of(capsys, words(folder, "MODEL.WEIGHTS", weights, flags=flags))
+        assert told in message and "name the checkpoint" in message.lower()
+    assert not contents(folder)
+
+
+def test_keys_of_detectron2_and_the_home_folder(datasets_env, tmp_path, monkeypatch):
+    """Those that change nothing are named; those that do are applied before anything is checked."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = (
+        "TEST.AUG.ENABLED", True, "SOLVER.BIAS_LR_FACTOR", 2.0, "DATASETS.TEST", "()",
+        "SOLVER.REFERENCE_WORLD_SIZE", 2, "SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_ITER", 1,
+        "SOLVER.CHECKPOINT_PERIOD", 1, "DATASETS.VAL", "()",
+    )  # fmt: skip
+    assert run_as_a_process(words("~/run", *options)) == 0
+    log = (tmp_path / "run/log.txt").read_text()
+    assert "TEST.AUG.ENABLED True" in log and "SOLVER.BIAS_LR_FACTOR 2.0" in log
+    assert "SOLVER.MOMENTUM" not in re.findall("change nothing: .*", log)[0]
+    assert "from SOLVER.REFERENCE_WORLD_SIZE 2 to the 1 processes: 2 clips" in log
+    # What the training ran with, and what would run the same without the key.
+    written = setup_cfg(str(tmp_path / "run/config.yaml"))
+    assert (written.SOLVER.IMS_PER_BATCH, written.SOLVER.MAX_ITER) == (2, 2)
+    assert written.OUTPUT_DIR == str(tmp_path / "run")
+    assert (tmp_path / "run/model_0000001.pth").is_file()
+
+
+def test_the_batch_is_checked_as_it_will_be(datasets_env, tmp_path):
+    def check(processes, *options):
+        cfg = tiny_models.tiny_cfg("OUTPUT_DIR", tmp_path, *options)
+        train_net.check_before_work(cfg, SimpleNamespace(eval_only=False), Job(processes))
+
+    with pytest.raises(ValueError, match=r"IMS_PER_BATCH \(4\) must be a multiple of the 3"):
+        check(3, "SOLVER.IMS_PER_BATCH", 4)
+    check(3, "SOLVER.IMS_PER_BATCH", 4, "SOLVER.REFERENCE_WORLD_SIZE", 2)
+    for reference in (3, -2):
+        with pytest.raises(ValueError, match=f"REFERENCE_WORLD_SIZE must be .*, got {reference}"):
+            check(2, "SOLVER.IMS_PER_BATCH", 4, "SOLVER.REFERENCE_WORLD_SIZE", reference)
+
+
 def test_broken_and_missing_checkpoints(datasets_env, tmp_path, capsys):
     (tmp_path / "half.pth").write_bytes(b"PK\x03\x04 half a file")
-    for name, message in (("half.pth", "not a checkpoint"), ("no.pth", "no checkpoint at")):
+    for name, message in (("half.pth", "not a checkpoint"), ("no.pth", "no checkpoint ")):
         command = words(tmp_path / "run", "MODEL.WEIGHTS", tmp_path / name, flags=["--eval-only"])
         assert message in error_of(capsys, command)
 

@@ -61,7 +61,7 @@ def build_audio_encoder(cfg: CfgNode) -> AudioEncoder:
         encoder.freeze()
     if not encoder.state_dict():
         return encoder
-    if weights and not os.path.isfile(os.path.expanduser(weights)):
+    if weights and not os.path.isfile(weights):
         # A model can be built, measured or filled from a checkpoint without this file; training
         # from such an encoder is what the warning is about.
         report_random_weights(encoder, f"MODEL.AUDIO.WEIGHTS: no file {weights}")

@@ -7,10 +7,16 @@ Nothing is read at import. A data set is read when it is asked for, from the roo
 
 from __future__ import annotations
 
+import logging
+import os
+
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from transavs.data.avsbench import Record, dataset_root, load_avsbench, load_sound_groups
 from transavs.data.avsbench_spec import REGISTERED_SUBSETS, SubsetSpec
+from transavs.data.metadata_csv import ROOT_VARIABLE
+
+logger = logging.getLogger(__name__)
 
 # Where the masks tell no classes there is one class of object.
 THING_CLASSES = ("sounding object",)
@@ -19,23 +25,37 @@ THING_CLASSES = ("sounding object",)
 def register_subset(prefix: str, spec: SubsetSpec, root: str | None = None) -> list[str]:
     """Registers every split of a subset as ``{prefix}_{spec.name}_{split}`` and returns the names.
 
-    Names that are registered already are left alone, so a second call (a module imported under two
-    names, a notebook cell run again) is harmless.
+    A name that is registered already is replaced, with a warning where it was another data set: a
+    second call with the same arguments (a notebook cell run again) is harmless.
 
     Args:
         prefix: first part of the names.
         spec: facts of the subset; of your own data too, if they keep AVSBench's layout.
-        root: folder of all data sets; None asks ``DETECTRON2_DATASETS`` at the time of reading.
+        root: folder of all data sets, ``~`` is the home folder; None asks ``DETECTRON2_DATASETS``
+            at the time of reading.
     """
+    root = None if root is None else os.path.expanduser(root)
     names = []
     for split in spec.split_names:
         name = f"{prefix}_{spec.name}_{split}"
         names.append(name)
         if name in DatasetCatalog:
-            continue
+            before = MetadataCatalog.get(name)
+            if (before.get("spec"), before.get("root")) == (spec, root):
+                continue
+            logger.warning(
+                "%s was registered already, as another data set (root %s), which this one (root "
+                "%s) replaces",
+                name,
+                before.get("root") or ROOT_VARIABLE,
+                root or ROOT_VARIABLE,
+            )
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
         DatasetCatalog.register(name, lambda name=name, split=split: _load(name, spec, root, split))
         MetadataCatalog.get(name).set(
             spec=spec,
+            root=root,
             split=split,
             clip_seconds=spec.clip_seconds,
             thing_classes=list(spec.pixel_classes[1:] or THING_CLASSES),

@@ -89,23 +89,10 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
         Raises:
             ValueError: there are checkpoints, but none can be read.
         """
-        self.resumed_from = self._newest_checkpoint() if resume and self.save_dir else None
+        self.resumed_from = newest_checkpoint(self.save_dir) if resume and self.save_dir else None
         if self.resumed_from is None:
             return self.load(path, checkpointables=[])
         return self.load(self.resumed_from)
-
-    def _newest_checkpoint(self) -> str | None:
-        found: str | None = None
-        problem = ""
-        if comm.is_main_process():
-            try:
-                found = newest_whole_checkpoint(self.save_dir)
-            except ValueError as error:
-                problem = str(error)
-        found, problem = comm.all_gather((found, problem))[0]
-        if problem:
-            raise ValueError(problem)
-        return found
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Loads a file or URL, as detectron2 does; "" loads nothing.
@@ -213,7 +200,8 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
             raise ValueError(
                 f"{self._source()} holds no tensor of this network, but "
                 f"{_listed(incompatible.unexpected_keys)}. If they belong to the backbone "
-                "MODEL.BACKBONE.NAME, append ?matching_heuristics=True to MODEL.WEIGHTS"
+                "MODEL.BACKBONE.NAME, append ?matching_heuristics=True to MODEL.WEIGHTS to start "
+                "a training from them"
             )
         problems = {
             "of another shape": [
@@ -256,6 +244,25 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
     def _source(self) -> str:
         url = self._parsed_url_during_load
         return url.geturl() if url else "the checkpoint"
+
+
+def newest_checkpoint(folder: str) -> str | None:
+    """Returns what the main process finds to be the newest whole checkpoint, in all processes.
+
+    Raises:
+        ValueError: there are checkpoints, but none can be read.
+    """
+    found: str | None = None
+    problem = ""
+    if comm.is_main_process():
+        try:
+            found = newest_whole_checkpoint(folder)
+        except ValueError as error:
+            problem = str(error)
+    found, problem = comm.all_gather((found, problem))[0]
+    if problem:
+        raise ValueError(problem)
+    return found
 
 
 def _unless_training_only(names: Iterable[str]) -> list[str]:

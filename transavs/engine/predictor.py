@@ -245,7 +245,7 @@ def open_sound(sound: SoundChoice, film: Film, sample_rate_hz: int = SAMPLE_RATE
         return film.sound().at(sample_rate_hz)
     if sound == SILENCE:
         return WaveformSound.silence().at(sample_rate_hz)
-    return FileSound(Path(sound), sample_rate_hz=sample_rate_hz)
+    return FileSound(Path(sound).expanduser(), sample_rate_hz=sample_rate_hz)
 
 
 def _for_inference(cfg: CfgNode, device: str | None) -> CfgNode:

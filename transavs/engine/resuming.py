@@ -7,10 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from transavs.config_checks import dotted_keys, value_of
 from transavs.engine.checkpoint_files import (
     FINAL,
     copy_whole,
@@ -26,6 +28,50 @@ if TYPE_CHECKING:
     from transavs.engine.trainer import Trainer
 
 logger = logging.getLogger(__name__)
+
+#: Entry of a checkpoint with what :func:`stream_of` says.
+STREAM = "sample_stream"
+# Keys, and beginnings of keys, that decide on the samples of a training and their order.
+_STREAM_KEYS = (
+    "DATASETS.TRAIN",
+    "INPUT.",
+    "MODEL.TRANSAVS.BACKGROUND_TARGET",
+    "MODEL.TRANSAVS.COMPONENT_MIN_AREA",
+    "MODEL.TRANSAVS.TARGETS",
+    "SEED",
+    "SOLVER.IMS_PER_BATCH",
+)
+# Of these, what training does not read or what gives the same samples.
+_NOT_OF_STREAM = ("_TEST", "AUDIO_EMBEDDINGS", "MASK_FORMAT")
+
+
+def stream_of(cfg: CfgNode) -> dict[str, Any]:
+    """Returns all that an undisturbed stream of samples and random numbers depends on, by key."""
+    keys = [key for key in dotted_keys(cfg) if key.startswith(_STREAM_KEYS)]
+    stream = {key: value_of(cfg, key) for key in keys if not key.endswith(_NOT_OF_STREAM)}
+    return {**stream, "number of processes": comm.get_world_size()}
+
+
+def check_stream(cfg: CfgNode, checkpoint: dict[str, Any]) -> None:
+    """Warns of what has another value than when a checkpoint was saved.
+
+    Args:
+        cfg: of the training that goes on.
+        checkpoint: state of a trainer; one without the entry ``STREAM`` tells nothing.
+    """
+    before = checkpoint.get(STREAM, {})
+    changed = [
+        f"{key} {before[key]!r} to {value!r}"
+        for key, value in stream_of(cfg).items()
+        if key in before and before[key] != value
+    ]
+    if changed:
+        logger.warning(
+            "the samples of this training and their order are not those that the checkpoint's "
+            "training would have gone on with; what has changed: %s. Set the old values for the "
+            "same result as without the interruption",
+            ", ".join(changed),
+        )
 
 
 @contextmanager

@@ -70,10 +70,12 @@ class ClipAnswer:
 def load_trained_model(cfg: CfgNode, weights: str = "") -> nn.Module:
     """Returns the model of a configuration with trained weights, in evaluation mode.
 
+    Whatever evaluates or predicts loads its model here.
+
     Args:
         cfg: of the model; also says the device.
-        weights: a checkpoint of the whole model, or a shipped one, also by its name alone (see
-            ``transavs.utils.package_files.find_weights``); "" takes ``MODEL.WEIGHTS``.
+        weights: file with a checkpoint of the whole model, or a shipped one, also by its name
+            alone (see ``transavs.utils.package_files.find_weights``); "" takes ``MODEL.WEIGHTS``.
 
     Raises:
         FileNotFoundError: no such checkpoint.
@@ -81,9 +83,11 @@ def load_trained_model(cfg: CfgNode, weights: str = "") -> nn.Module:
             machine lacks.
     """
     weights = weights or cfg.MODEL.WEIGHTS
-    if not weights:
+    # An address, and names that are to be matched, are those of weights to start a training from.
+    if not weights or "://" in weights or "?" in weights:
+        found = f"{weights} names weights to start a training from" if weights else "no weights"
         raise ValueError(
-            "no weights: name the checkpoint of a trained model, such as "
+            f"{found}: name the checkpoint file of a whole trained model, such as "
             f"{os.path.join(cfg.OUTPUT_DIR, 'model_best.pth')}, with --weights or MODEL.WEIGHTS"
         )
     weights = find_weights(weights)
@@ -126,8 +130,8 @@ class _WholeModelCheckpointer(SafeCheckpointer):
         missing = [name for name in incompatible.missing_keys if not name.startswith(TRAINING_ONLY)]
         if missing:
             raise ValueError(
-                f"the checkpoint holds a part of this model only: {len(missing)} tensors such as "
-                f"{missing[0]} are missing. Name the checkpoint of a trained model"
+                f"{self._source()} holds a part of this model only: {len(missing)} tensors such "
+                f"as {missing[0]} are missing. Name the checkpoint of a whole trained model"
             )
         # The rest, all of training, is nothing to warn of.
         incompatible.missing_keys.clear()

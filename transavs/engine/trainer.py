@@ -18,6 +18,7 @@ from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from detectron2.utils.logger import setup_logger
 from torch import nn, optim
 
+from transavs.config_checks import check_cfg
 from transavs.data import (
     AVSDatasetMapper,
     build_clip_test_loader,
@@ -62,7 +63,7 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
         TrainerBase.__init__(self)
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
-        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         devices = {"device_ids": None} if on_cpu else {}
@@ -90,6 +91,44 @@ class Trainer(DefaultTrainer):  # type: ignore[misc]
 
     def resume_or_load(self, resume: bool = True) -> None:
         resuming.resume_or_load(self, resume)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), resuming.STREAM: resuming.stream_of(self.cfg)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        resuming.check_stream(self.cfg, state_dict)
+        super().load_state_dict(state_dict)
+
+    @staticmethod
+    def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
+        """Returns the configuration for a number of processes, see ``SOLVER.REFERENCE_WORLD_SIZE``.
+
+        Beside what detectron2's method scales, all other periods in iterations are scaled, and none
+        becomes 0.
+
+        Raises:
+            ValueError: the batch cannot be shared among the processes that the key names.
+        """
+        reference, batch = cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.IMS_PER_BATCH
+        if reference in (0, num_workers):
+            return cfg
+        if reference < 0 or batch % reference:
+            raise ValueError(
+                f"SOLVER.REFERENCE_WORLD_SIZE must be a number of processes that the "
+                f"SOLVER.IMS_PER_BATCH ({batch}) clips can be shared among, or 0, got {reference}"
+            )
+        scaled = DefaultTrainer.auto_scale_workers(cfg, num_workers)
+        scaled.defrost()
+        for before, after, key in (
+            (cfg.SOLVER, scaled.SOLVER, "CHECKPOINT_PERIOD"),
+            (cfg.TEST, scaled.TEST, "EVAL_PERIOD"),
+            (cfg.TEST, scaled.TEST, "PICTURE_PERIOD"),
+            (cfg.MODEL.TRANSAVS, scaled.MODEL.TRANSAVS, "THRESHOLD_PERIOD"),
+        ):
+            after[key] = before[key] and max(1, round(before[key] * reference / num_workers))
+        check_cfg(scaled)
+        scaled.freeze()
+        return scaled
 
     def before_train(self) -> None:
         super().before_train()

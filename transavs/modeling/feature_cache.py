@@ -30,7 +30,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: str | os.PathLike[str], backbone: nn.Module) -> None:
-        self._folder = Path(folder).expanduser()
+        self._folder = Path(folder)
         self._backbone = backbone
         self._subfolder: Path | None = None
         backbone.register_load_state_dict_post_hook(self._forget_weights)

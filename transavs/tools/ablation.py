@@ -164,7 +164,7 @@ def _check_files(grid: Grid, runs: Sequence[Run], output: Path) -> None:
     for row in {run.row.name: run.row for run in left}.values():
         cfg = setup_cfg(row.config, row.options).clone()
         weights = cfg.MODEL.AUDIO.WEIGHTS
-        if weights and not os.path.isfile(os.path.expanduser(weights)):
+        if weights and not os.path.isfile(weights):
             raise FileNotFoundError(
                 f"row {row.name!r}: no file {weights} (MODEL.AUDIO.WEIGHTS): the audio encoder "
                 "would stay random. Make it first, name another with --set MODEL.AUDIO.WEIGHTS "

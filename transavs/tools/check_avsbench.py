@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="decode every picture and sound instead of looking at their headers (minutes)",
     )
     arguments = parser.parse_args(argv)
-    root = os.path.expanduser(arguments.root)
+    root = arguments.root
     if not os.path.isdir(root):
         raise ValueError(f"ROOT must be a folder, got {root!r}: see datasets/README.md")
     known = [spec for specs in REGISTERED_SUBSETS.values() for spec in specs]

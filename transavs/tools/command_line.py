@@ -78,7 +78,8 @@ def command(main: Main) -> Main:
     line names the file that keeps the traceback, and the exit code is 1.
 
     With ``--debug``, which stands anywhere among the words and never reaches ``main``, tracebacks
-    are shown as well.
+    are shown as well. A ``~`` at the start of a word, or behind ``--option=`` where shells leave
+    it alone, is the home folder.
     """
 
     @functools.wraps(main)
@@ -87,7 +88,7 @@ def command(main: Main) -> Main:
         words = list(sys.argv[1:] if argv is None else argv)
         debug = not _DEBUG_WORDS.isdisjoint(words)
         try:
-            return main([word for word in words if word not in _DEBUG_WORDS])
+            return main([_with_home(word) for word in words if word not in _DEBUG_WORDS])
         except Exception as error:
             if debug:
                 traceback.print_exc()
@@ -113,6 +114,12 @@ def command(main: Main) -> Main:
             return INTERRUPTED
 
     return wrapped
+
+
+def _with_home(word: str) -> str:
+    option = re.match(r"--[\w-]+=", word)
+    start = option.end() if option else 0
+    return word[:start] + os.path.expanduser(word[start:])
 
 
 def _name_of(main: Main) -> str:
@@ -168,7 +175,7 @@ def check_output_files(outputs: Mapping[str, str | None], inputs: Mapping[str, s
         outputs: option of the command line -> file; its folder may be made when it is written.
         inputs: likewise, files that must stay as they are.
     """
-    taken = {os.path.realpath(os.path.expanduser(p)): name for name, p in inputs.items() if p}
+    taken = {os.path.realpath(p): name for name, p in inputs.items() if p}
     for option, path in outputs.items():
         if not path:
             continue

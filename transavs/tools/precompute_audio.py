@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     start_logging()
     cfg = read_cfg(args.config_file, args.opts)
-    output = os.path.expanduser(args.output or cfg.INPUT.AUDIO_EMBEDDINGS)
+    output = args.output or cfg.INPUT.AUDIO_EMBEDDINGS
     if not output.endswith(".safetensors"):
         raise ValueError(f"name --output FILE.safetensors, got {output!r}")
     if cfg.INPUT.AUDIO_SOURCE != "wav":
@@ -126,7 +126,7 @@ def _sounds(names: Sequence[str]) -> dict[str, Sound]:
 
 def _frozen_encoder(cfg: CfgNode, weights: str | None) -> AudioEncoder:
     check_device(cfg)
-    file = os.path.expanduser(cfg.MODEL.AUDIO.WEIGHTS)
+    file = cfg.MODEL.AUDIO.WEIGHTS
     if weights:
         model = load_trained_model(cfg, weights)
         encoder: AudioEncoder = model.get_submodule("audio_encoder")  # type: ignore[assignment]

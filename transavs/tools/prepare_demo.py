@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from transavs.data.avsbench import dataset_root
 from transavs.data.demo import (
     SET_FOLDER,
     SPLITS,
@@ -63,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--root",
         type=Path,
-        default=Path(os.environ.get("DETECTRON2_DATASETS", "datasets")),
+        default=Path(dataset_root()),
         help="data root (default: $DETECTRON2_DATASETS, or 'datasets')",
     )
     parser.add_argument(

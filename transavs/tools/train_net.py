@@ -16,14 +16,16 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch.multiprocessing.spawn import ProcessException
 
+from transavs.config_checks import unread_keys
 from transavs.data import load_records
 from transavs.data.clip_audio import build_clip_audio
 from transavs.engine import SafeCheckpointer, Trainer, check_precision
+from transavs.engine.checkpoint import newest_checkpoint
 from transavs.engine.distributed import Job, add_job_arguments, is_left_alone, job_of, launch
 from transavs.engine.resuming import unchanged_if_refused
 from transavs.engine.robustness import check_conditions
-from transavs.engine.trained_model import check_device
-from transavs.modeling.compiling import check_backend
+from transavs.engine.trained_model import check_device, load_trained_model
+from transavs.modeling.compiling import check_backend, compile_parts
 from transavs.tools.command_line import (
     OUR_ERROR,
     add_debug_option,
@@ -44,10 +46,21 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     cfg = read_cfg(args.config_file, args.opts)
     if args.eval_only:
         return _evaluate(cfg, args)
+    asked, cfg = cfg, Trainer.auto_scale_workers(cfg, comm.get_world_size())
     with ExitStack() as held:
         _work_alone(cfg.OUTPUT_DIR, held)
         with unchanged_if_refused(cfg.OUTPUT_DIR):
             _set_up(cfg, args)
+            if cfg is not asked:
+                logger.info(
+                    "scaled from SOLVER.REFERENCE_WORLD_SIZE %d to the %d processes: %d clips a "
+                    "step, learning rate %g, %d iterations",
+                    asked.SOLVER.REFERENCE_WORLD_SIZE,
+                    cfg.SOLVER.REFERENCE_WORLD_SIZE,
+                    cfg.SOLVER.IMS_PER_BATCH,
+                    cfg.SOLVER.BASE_LR,
+                    cfg.SOLVER.MAX_ITER,
+                )
             trainer = Trainer(cfg)
             trainer.resume_or_load(resume=args.resume)
         trainer.train()
@@ -82,16 +95,12 @@ def _evaluate(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
     quiet.defrost()
     quiet.OUTPUT_DIR = os.path.join(cfg.OUTPUT_DIR, "evaluation")
     quiet.freeze()
-    _set_up(quiet, args)
-    model = Trainer.build_model(cfg)
-    checkpointer = SafeCheckpointer(model, cfg.OUTPUT_DIR)
-    if not cfg.MODEL.WEIGHTS and not (args.resume and checkpointer.has_checkpoint()):
-        logger.warning(
-            "MODEL.WEIGHTS is empty: the scores below are those of a RANDOM network. Name a "
-            "checkpoint such as %s",
-            os.path.join(cfg.OUTPUT_DIR, "model_best.pth"),
-        )
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+    with unchanged_if_refused(quiet.OUTPUT_DIR):
+        _set_up(quiet, args)
+        newest = newest_checkpoint(cfg.OUTPUT_DIR) if args.resume else None
+        model = load_trained_model(cfg, newest or cfg.MODEL.WEIGHTS)
+    if cfg.MODEL.COMPILE:
+        compile_parts(model, cfg.MODEL.COMPILE)
     return Trainer.test(cfg, model)
 
 
@@ -99,6 +108,13 @@ def _set_up(cfg: CfgNode, args: argparse.Namespace) -> None:
     default_setup(cfg, args)
     # detectron2 sets up its own messages alone.
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="transavs")
+    unread = unread_keys(cfg)
+    if unread:
+        logger.warning(
+            "keys of detectron2 that nothing here reads are set, and change nothing: %s. Take them "
+            "out; configs/README.md has the keys that count",
+            ", ".join(f"{key} {value!r}" for key, value in unread.items()),
+        )
     logging.getLogger("detectron2.engine.train_loop").addFilter(_in_a_line)
 
 
@@ -127,6 +143,7 @@ def check_before_work(cfg: CfgNode, args: argparse.Namespace, job: Job) -> None:
     build_clip_audio(cfg)
     if not args.eval_only:
         check_precision(cfg)
+        cfg = Trainer.auto_scale_workers(cfg, job.world_size)
     if not args.eval_only and cfg.SOLVER.IMS_PER_BATCH % job.world_size:
         raise ValueError(
             f"SOLVER.IMS_PER_BATCH ({cfg.SOLVER.IMS_PER_BATCH}) must be a multiple of the "
@@ -136,7 +153,7 @@ def check_before_work(cfg: CfgNode, args: argparse.Namespace, job: Job) -> None:
         check_backend(cfg.MODEL.COMPILE, cfg.MODEL.DEVICE == "cpu")
     check_folder_to_be("OUTPUT_DIR", cfg.OUTPUT_DIR)
     if cfg.MODEL.BACKBONE.CACHE:
-        check_folder_to_be("MODEL.BACKBONE.CACHE", os.path.expanduser(cfg.MODEL.BACKBONE.CACHE))
+        check_folder_to_be("MODEL.BACKBONE.CACHE", cfg.MODEL.BACKBONE.CACHE)
     names = list(cfg.DATASETS.TEST)
     if not args.eval_only:
         names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL, *names]

@@ -40,12 +40,13 @@ def open_film(
     """Returns the film at a path: a file (:class:`FilmFile`) or a folder (:class:`FrameFolder`).
 
     Args:
-        path: of it.
+        path: of it; ``~`` at its start is the home folder.
         audio_track: of a file, from 1 on; None takes the first.
         longest_side: larger pictures are scaled down to it, in pixels; 0 for no limit.
         folder_rate: pictures a second of a folder; a file has its own.
     """
-    if Path(path).is_dir():
+    path = Path(path).expanduser()
+    if path.is_dir():
         return FrameFolder(path, frame_rate=folder_rate, longest_side=longest_side)
     return FilmFile(path, audio_track, longest_side)
 

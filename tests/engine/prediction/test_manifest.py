@@ -129,6 +129,15 @@ class TestOpening:
         wanted = prediction_clips.tone(3, np.arange(16_000) / 16_000)
         assert np.abs(heard - wanted).max() < 1e-3
 
+    def test_in_the_home_folder(self, tmp_path, monkeypatch):
+        """In a clip, and in a film; the hash is that of the line."""
+        monkeypatch.setenv("HOME", str(tmp_path))
+        row = prediction_clips.write_clip(tmp_path, 0, seconds=1)
+        clip = Item(0, "a", frames=(f"~/{row['frames']}",), audio=f"~/{row['audio']}", folder="/x")
+        assert len(list(clip.open(0).frames())) == 1
+        with pytest.raises(FileNotFoundError, match=f"{tmp_path}/none.mp4"):
+            Item(0, "a", video="~/none.mp4", folder="/x").open(0)
+
     def test_files_that_are_not_there(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="no picture at"):
             Item(0, "a", frames=("1.png",), audio="a.wav", folder=str(tmp_path)).open(0)

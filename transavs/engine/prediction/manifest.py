@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +30,8 @@ class Item:
         video: a film file, as the manifest writes it; "" for a clip.
         frames: a folder of pictures, or several files of them; () for a film.
         audio: the sound file of a clip; "" for a film.
-        folder: of the manifest, absolute; the other paths are relative to it.
+        folder: of the manifest, absolute; the other paths are relative to it, or begin with ``~``,
+            the home folder.
     """
 
     index: int
@@ -59,17 +61,19 @@ class Item:
             FileNotFoundError: a file that is not there.
             ValueError: a film, picture or sound that cannot be read.
         """
-        folder = Path(self.folder)
         if self.video:
-            return open_film(folder / self.video, None, longest_side, folder_rate)
-        sound = folder / self.audio
-        if len(self.frames) == 1 and (folder / self.frames[0]).is_dir():
-            return FrameFolder(folder / self.frames[0], sound, folder_rate, longest_side)
-        files = [folder / name for name in self.frames]
+            return open_film(self._path(self.video), None, longest_side, folder_rate)
+        sound = self._path(self.audio)
+        files = [self._path(name) for name in self.frames]
+        if len(files) == 1 and files[0].is_dir():
+            return FrameFolder(files[0], sound, folder_rate, longest_side)
         for file in files:
             if not file.is_file():
                 raise FileNotFoundError(f"no picture at {file}: check the path")
         return FrameFiles(files, sound, folder_rate, longest_side)
+
+    def _path(self, name: str) -> Path:
+        return Path(self.folder, os.path.expanduser(name))
 
 
 def read_manifest(path: str | Path) -> list[Item]:
