@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from transavs.audio import (
@@ -151,6 +152,15 @@ def test_another_rate_is_resampled():
         resampled[..., 2:94, 18:21], expected[..., 2:94, 18:21], atol=5e-3, rtol=0
     )
     assert len(clip_log_mel(tone, 2, sample_rate=44_100)) == 2
+
+
+def test_a_tone_above_8_khz_is_silence(tmp_path):
+    """16 kHz cannot hold it: only its 16 bits and the click of its onset are left (was 3.03)."""
+    tone = 0.5 * np.sin(2 * np.pi * 8_700 * np.arange(5 * 44_100) / 44_100)
+    soundfile.write(tmp_path / "tone.wav", tone, 44_100, subtype="PCM_16")
+    examples = log_mel_examples(load_waveform(tmp_path / "tone.wav")).flatten(0, 2)
+    assert examples[0].max() < -4.1
+    assert SILENCE_LOG_MEL < examples[1:].max() < -4.53
 
 
 @pytest.mark.parametrize("function", [log_mel_examples, lambda w: clip_log_mel(w, 5)])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torchaudio
 
 from transavs.audio.waveform import as_waveform, resample_waveform
 
@@ -40,24 +41,51 @@ def test_other_things_are_refused(waveform, message):
         as_waveform(waveform)
 
 
-@pytest.mark.parametrize("sample_rate", [8_000, 11_127, 22_050, 22_254, 44_100, 48_000, 96_000])
-def test_resampling_keeps_a_sine_where_it_is(sample_rate):
-    """A sine read at another rate is the same sine: exact values known in closed form.
-
-    11 127 and 22 254 Hz share no useful factor with 16 kHz and are read as 11 150 and 22 250.
-    """
-    resampled = resample_waveform(sine(440, sample_rate), sample_rate)
-    assert abs(len(resampled) - 16_000) <= 16_000 * 0.0025
-    step = sample_rate / (sample_rate if sample_rate % 50 == 0 else 50 * round(sample_rate / 50))
-    times = torch.arange(len(resampled), dtype=torch.float64) / 16_000 / step
-    inner = slice(200, -200)  # the filter sees silence beyond both ends
-    expected = 0.5 * torch.sin(2 * math.pi * 440 * times)
-    torch.testing.assert_close(resampled[inner], expected[inner], atol=2e-3, rtol=0)
+KAISER_BEST = {
+    "lowpass_filter_width": 64,
+    "rolloff": 0.9475937167399596,
+    "resampling_method": "sinc_interp_kaiser",
+    "beta": 14.769656459379492,
+}
 
 
-def test_resampling_removes_what_16_khz_cannot_hold():
-    resampled = resample_waveform(sine(12_000, 48_000), 48_000)
-    assert resampled[200:-200].abs().max() < 1e-2
+@pytest.mark.parametrize(
+    ("sample_rate", "new_rate"),
+    [(8_000, 16_000), (11_025, 16_000), (22_050, 16_000), (44_100, 16_000), (48_000, 16_000),
+     (192_000, 16_000), (44_100, 32_000), (22_050, 48_000), (16_000, 32_000), (22_254, 16_000)],
+)  # fmt: skip
+@pytest.mark.parametrize("seconds", [0.0001, 0.013, 1.003])
+def test_resampling_equals_torchaudios_kaiser(sample_rate, new_rate, seconds):
+    """22 254 and 16 000 share hardly a factor; the filter's places are then interpolated."""
+    count = math.ceil(sample_rate * seconds)
+    waveform = 2 * torch.rand(count, generator=torch.Generator().manual_seed(0)) - 1
+    found = resample_waveform(waveform, sample_rate, new_rate)
+    assert found.dtype == torch.float32
+    expected = torchaudio.functional.resample(
+        waveform.double(), sample_rate, new_rate, **KAISER_BEST
+    )
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("sample_rate", [1_009, 8_009, 11_127, 44_056, 44_099, 999_983])
+def test_rates_without_a_common_factor(sample_rate):
+    """Primes too: exactly in time, and in megabytes, not gigabytes."""
+    found = resample_waveform(sine(440, sample_rate, 0.5), sample_rate)
+    assert abs(len(found) - 8_000) < 16
+    expected = sine(440, 16_000, 0.6)[: len(found)]
+    inner = slice(1_200, -1_200)  # the filter sees silence beyond both ends
+    torch.testing.assert_close(found[inner], expected[inner], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("sample_rate", [44_100, 44_099, 48_000, 96_000])
+@pytest.mark.parametrize("frequency", [8_200, 8_700, 12_000])
+def test_resampling_removes_what_16_khz_cannot_hold(sample_rate, frequency):
+    found = resample_waveform(sine(frequency, sample_rate), sample_rate)
+    assert found[200:-200].abs().max() < 5e-5
+    kept = resample_waveform(sine(7_000, sample_rate), sample_rate)
+    torch.testing.assert_close(
+        kept[1_200:-1_200], sine(7_000, 16_000)[1_200:-1_200], atol=1e-5, rtol=0
+    )
 
 
 def test_nothing_to_resample():
@@ -70,3 +98,5 @@ def test_nothing_to_resample():
 def test_impossible_rates_are_refused(sample_rate):
     with pytest.raises(ValueError, match=f"got {sample_rate}"):
         resample_waveform(torch.zeros(10), sample_rate)
+    with pytest.raises(ValueError, match=f"got {sample_rate}"):
+        resample_waveform(torch.zeros(10), 16_000, sample_rate)

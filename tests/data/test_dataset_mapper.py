@@ -8,6 +8,8 @@ import pytest
 import torch
 from mapped_clips import make_cfg, map_clip
 
+from transavs.audio import EmbeddingStore
+from transavs.audio.embedding_store import write_store
 from transavs.data.avsbench import load_avsbench
 from transavs.data.avsbench_spec import DEMO_MS3
 from transavs.data.clip_audio import ClipAudio
@@ -232,6 +234,12 @@ def test_impossible_arguments() -> None:
         AVSDatasetMapper(**arguments, targets="boxes")
     with pytest.raises(ValueError, match="wav, log_mel, got 'mp3'"):
         ClipAudio("mp3")
+
+
+def test_embeddings_of_an_older_front_end_are_refused(tmp_path: Path) -> None:
+    write_store(tmp_path / "a.safetensors", {}, "SmallVGGish; vggish log-mel 1; abc")
+    with pytest.raises(ValueError, match=r"a\.safetensors .*log-mel 1.*takes vggish log-mel 2: "):
+        ClipAudio(embeddings=EmbeddingStore(tmp_path / "a.safetensors"))
 
 
 def test_config_reaches_the_augmentation() -> None:

@@ -147,7 +147,13 @@ def test_other_settings_are_refused(model, manifest, tmp_path, capsys):
     assert run(manifest, tmp_path / "out", *model, "--set", "INPUT.MIN_SIZE_TEST", 16) == 2
     assert "settings (INPUT.MIN_SIZE_TEST was 32, is 16): name" in capsys.readouterr().err
     assert (tmp_path / "out" / "run.json").read_bytes() == before
-    assert json.loads(before)["manifest"]["items"] == 4
+    settings = json.loads(before)
+    assert settings["manifest"]["items"] == 4
+    # An older version resampled sounds differently, and did not say so.
+    assert settings.pop("front_end") == "vggish log-mel 2"
+    (tmp_path / "out" / "run.json").write_text(json.dumps(settings))
+    assert run(manifest, tmp_path / "out", *model) == 2
+    assert "front_end was None, is vggish log-mel 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -27,19 +27,22 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize(
-    ("rate", "channels"), [(16_000, 1), (44_100, 2), (48_000, 6), (8_000, 1), (22_050, 2)]
-)
+    ("rate", "channels"),
+    [(16_000, 1), (44_100, 2), (48_000, 6), (8_000, 1), (22_050, 2), (11_025, 1), (96_000, 1),
+     (22_254, 1), (44_099, 2), (1_009, 1)],
+)  # fmt: skip
 def test_samples_are_those_of_the_audio_room(tmp_path, rate, channels):
     """Resampled second by second, yet as the whole: also where blocks meet, and at the end."""
     path = write_wav(tmp_path / "sound.wav", 3.3, rate, channels)
     expected = load_waveform(path)
-    assert len(expected) == 52_800
+    length = len(expected)
+    assert abs(length - 52_800) < 16
     found = FileSound(path)
     parts = [found.window(start, 7_000) for start in range(0, 56_000, 7_000)]
     streamed = torch.cat(parts)
     assert streamed.dtype == torch.float32
-    assert_same(streamed[:52_800], expected)
-    assert not streamed[52_800:].any()
+    assert_same(streamed[:length], expected)
+    assert not streamed[length:].any()
 
 
 @pytest.mark.parametrize("new_rate", [32_000, 48_000])
@@ -73,17 +76,6 @@ def test_a_sound_of_one_rate_alone():
     assert Hum().at(16_000).name == "a hum"
     with pytest.raises(ValueError, match="a hum has 16000 Hz, .* hears 32000 Hz: .*override at"):
         Hum().at(32_000)
-
-
-def test_rates_without_a_kernel(tmp_path, caplog):
-    """22 254 Hz shares hardly a factor with 16 kHz."""
-    path = tmp_path / "sound.wav"
-    seconds = np.arange(22_254) / 22_254
-    soundfile.write(path, 0.5 * np.sin(2 * np.pi * 440 * seconds), 22_254)
-    window = FileSound(path).window(4_000, 8_000).double()
-    expected = 0.5 * torch.sin(2 * torch.pi * 440 * torch.arange(4_000, 12_000) / 16_000)
-    # Libswresample's filter delays nothing, and changes a tone by less than a percent.
-    assert (window - expected).abs().max() < 0.01
 
 
 def test_before_and_behind_the_sound_is_silence(tmp_path):

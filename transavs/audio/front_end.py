@@ -26,8 +26,8 @@ class FrontEnd(ABC):
     workers that read data.
 
     Attributes:
-        version: names what it computes; it must change whenever the numbers do, because
-            precomputed embeddings are kept under it.
+        version: names what it computes; it must change whenever the numbers do, those of
+            ``resample_waveform`` too, because precomputed embeddings are kept under it.
         sample_rate_hz: of the waveforms that it is given.
         example_shape: of one example.
         value_range: of an example, from digital silence to loud sound, for pictures.
@@ -85,7 +85,7 @@ class FrontEnd(ABC):
 class VGGishLogMel(FrontEnd):
     """AudioSet's VGGish recipe, ``transavs.audio.log_mel``: examples ``[1, 96, 64]``."""
 
-    version = "vggish log-mel 1"
+    version = "vggish log-mel 2"
     sample_rate_hz = SAMPLE_RATE_HZ
     example_shape = (1, EXAMPLE_WINDOWS, MEL_BANDS)
     value_range = (SILENCE_LOG_MEL, 3.0)

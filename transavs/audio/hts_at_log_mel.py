@@ -40,7 +40,7 @@ class HTSATLogMel(FrontEnd):
 
     def __init__(self, sample_rate_hz: int) -> None:
         self.sample_rate_hz = sample_rate_hz
-        self.version = f"hts-at log-mel {sample_rate_hz} Hz 1"
+        self.version = f"hts-at log-mel {sample_rate_hz} Hz 2"
 
     def clip_examples(self, waveform: Tensor | np.ndarray, clip_seconds: int) -> Tensor:
         if clip_seconds < 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from transavs.audio import SAMPLE_RATE_HZ
 from transavs.audio.io import declared_and_present
-from transavs.audio.waveform import HIGHEST_RATE_HZ, LARGEST_KERNEL, LOWEST_RATE_HZ
+from transavs.audio.waveform import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from transavs.video.clock import FilmClock, clock_of
 
 logger = logging.getLogger(__name__)
@@ -33,7 +31,7 @@ _MOST_FAILURES = 200
 # Timestamps of sound are rounded to milliseconds in some containers; what deviates by more than
 # this is a gap or an overlap.
 _TOLERANCE_SECONDS = 0.03
-# In the place of rates that no filter of the audio room has a kernel for.
+# In the place of rates that a file does not tell, or that are not allowed.
 _SUBSTITUTE_RATE_HZ = 48_000
 
 
@@ -160,7 +158,6 @@ class SoundBlocks:
         allowed_rates: sample rates that the blocks may have; None allows all that the audio room
             can resample.
         most_channels: more are mixed down to two; None keeps all.
-        new_rate: that the audio room will resample the blocks to, in Hz.
 
     Raises:
         FileNotFoundError: no such file.
@@ -181,7 +178,6 @@ class SoundBlocks:
         clock: FilmClock | None = None,
         allowed_rates: tuple[int, ...] | None = None,
         most_channels: int | None = None,
-        new_rate: int = SAMPLE_RATE_HZ,
     ) -> None:
         self._clock = clock or read_clock(path, "sound")
         self._container = open_container(path, "sound")
@@ -200,8 +196,7 @@ class SoundBlocks:
                 f"{path} has a sound of {rate} Hz, expected {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}: "
                 "convert it, for example with `ffmpeg -i IN -ar 16000 OUT`"
             )
-        fits = rate in allowed_rates if allowed_rates else _has_kernel(rate, new_rate)
-        if not fits:
+        if not rate or (allowed_rates and rate not in allowed_rates):
             self.sample_rate = _SUBSTITUTE_RATE_HZ
         self.channels = int(context.channels or 1)
         self._layout = context.layout.name if context.channels else "mono"
@@ -270,10 +265,3 @@ def _is_known(layout: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _has_kernel(rate: int, new_rate: int) -> bool:
-    if rate <= 0:
-        return False
-    common = math.gcd(rate, new_rate)
-    return (new_rate // common) * (rate // common) <= LARGEST_KERNEL

@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transavs.audio import SAMPLE_RATE_HZ
-from transavs.audio.waveform import as_waveform, resample_waveform
+from transavs.audio.waveform import as_waveform, filter_reach, resample_waveform
 from transavs.video.clock import FilmClock
 from transavs.video.decoding import SoundBlocks, read_clock
 
 # So much of what was read stays at hand for windows that reach back.
 _KEPT_SECONDS = 30
-# Taps of torchaudio's filter on each side, in periods of the lower rate, with room to spare.
-_FILTER_PERIODS = 8
 
 
 class Sound(ABC):
@@ -146,9 +144,7 @@ class FileSound(Sound):
         self._open()
 
     def _open(self) -> None:
-        self._blocks = SoundBlocks(
-            self._path, self._track, self._clock, new_rate=self.sample_rate_hz
-        )
+        self._blocks = SoundBlocks(self._path, self._track, self._clock)
         self._stream = _at_rate(self._blocks, self.sample_rate_hz)
         self._kept = np.zeros(0, dtype=np.float32)
         self._kept_from = 0
@@ -192,7 +188,7 @@ def _at_rate(blocks: SoundBlocks, new_rate: int) -> Generator[NDArray[np.float32
     rate = blocks.sample_rate
     # A whole number of input samples that is a whole number of output samples as well.
     step = rate // math.gcd(rate, new_rate)
-    margin = step * math.ceil(_FILTER_PERIODS * max(1.0, rate / new_rate) / step)
+    margin = step * math.ceil(filter_reach(rate, new_rate) / step)
     cut = margin * new_rate // rate
     # Silence before the beginning, so that all blocks are alike.
     pending = np.zeros(margin, dtype=np.float32)

@@ -36,6 +36,13 @@ def test_prepare_resamples_and_normalises(rate: int) -> None:
     assert peak_hertz == pytest.approx(440, abs=2)
 
 
+def test_prepare_lets_nothing_alias() -> None:
+    """At 16 kHz a tone of 8.7 kHz would be heard at 7.3 kHz."""
+    samples = prepare_recording("x.ogg", tone(1.0, 44100) + tone(1.0, 44100, 8700), 44100).samples
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    assert spectrum[7300 - 50 : 7300 + 50].max() < 1e-4 * spectrum.max()
+
+
 def test_prepare_trims_ends_and_shortens_pauses() -> None:
     silence = np.zeros(SAMPLE_RATE, dtype=np.float32)
     short_pause = np.zeros(SAMPLE_RATE // 5, dtype=np.float32)

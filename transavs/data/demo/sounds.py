@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import signal
+import torch
+
+from transavs.audio.waveform import resample_waveform
 
 SAMPLE_RATE = 16000
 """Hz, that of the official archives."""
@@ -79,9 +81,8 @@ def prepare_recording(reference: str, samples: np.ndarray, sample_rate: int) -> 
     """
     if not samples.size or not np.isfinite(samples).all() or not np.abs(samples).max() > 1e-4:
         raise ValueError(f"{reference}: expected an audible recording, got silence or no numbers")
-    if sample_rate != SAMPLE_RATE:
-        divisor = math.gcd(sample_rate, SAMPLE_RATE)
-        samples = signal.resample_poly(samples, SAMPLE_RATE // divisor, sample_rate // divisor)
+    waveform = torch.from_numpy(np.ascontiguousarray(samples))
+    samples = resample_waveform(waveform, sample_rate, SAMPLE_RATE).numpy()
     samples = _close_pauses(samples)
     return Recording(reference, (samples / np.abs(samples).max()).astype(np.float32))
 

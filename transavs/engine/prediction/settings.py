@@ -84,6 +84,7 @@ class Settings:
         text = cfg.dump()
         return {
             "weights": fingerprint(predictor.model),
+            "front_end": predictor.front_end.version,
             "config": hashlib.sha256(text.encode()).hexdigest(),
             "configuration": _by_key(yaml.safe_load(text)),
             "classes": list(predictor.known_classes),
