@@ -8,6 +8,7 @@ import soundfile
 import torch
 
 from transavs.audio import load_waveform, save_waveform
+from transavs.video import FileSound
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 
@@ -65,6 +66,21 @@ def test_float_samples_above_one_are_kept(tmp_path):
     assert load(tmp_path, wav_bytes(data, 32, code=FLOAT)).tolist() == [1.5, -2.25, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "warned"),
+    [(1, -1, True), (1, -0.9, True), (1, -0.5, False), (1, 1, False), (1, 0, False), (0, 0, False)],
+)
+@pytest.mark.parametrize("read", [load_waveform, lambda path: FileSound(path).window(0, 20_000)])
+def test_channels_that_cancel_are_told(tmp_path, caplog, read, left, right, warned):
+    """Once for each file, by data sets and films alike."""
+    tone = 0.5 * np.sin(np.arange(16_000))
+    soundfile.write(tmp_path / "two.wav", np.stack([left * tone, right * tone], 1), 16_000)
+    for _ in range(2):
+        read(tmp_path / "two.wav")
+    told = [text for text in caplog.messages if "cancel each other" in text]
+    assert len(told) == warned and all(str(tmp_path / "two.wav") in text for text in told)
+
+
 def test_the_mean_is_numpys_to_the_bit(tmp_path):
     samples = np.random.default_rng(0).uniform(-1, 1, (500, 2)).astype(np.float32)
     found = load(tmp_path, wav_bytes(samples.tobytes(), 32, channels=2, code=FLOAT))
@@ -109,9 +125,23 @@ def test_a_stream_of_unknown_length_is_read(tmp_path):
         (wav_bytes(struct.pack("<2h", 1, 2), 16, declared=400), "announces 400 bytes .* 4 are"),
         (wav_bytes(struct.pack("<2f", 0, np.nan), 32, code=FLOAT), "index 1"),
         (wav_bytes(struct.pack("<2f", np.inf, 0), 32, code=FLOAT), "index 0"),
+        (
+            wav_bytes(struct.pack("<2f", 0, 13_087), 32, code=FLOAT),
+            "one is 13087: .*volume=1/32768",
+        ),
         (wav_bytes(struct.pack("<2h", 1, 2), 16, rate=10), "cannot resample .* got 10"),
     ],
-    ids=["no bytes", "text", "half a header", "no samples", "cut", "nan", "infinite", "10 Hz"],
+    ids=[
+        "no bytes",
+        "text",
+        "half a header",
+        "no samples",
+        "cut",
+        "nan",
+        "infinite",
+        "16 bits",
+        "10 Hz",
+    ],
 )
 def test_bad_files_are_named_and_refused(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as error:

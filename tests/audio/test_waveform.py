@@ -34,6 +34,7 @@ def test_float_types_and_numpy_layouts_are_taken():
         (torch.zeros(100, dtype=torch.int16), "divide 16-bit integers by 32768"),
         (np.array([0.0, np.nan, np.inf]), "2 of 3 samples .* first at index 1"),
         (torch.tensor([0.0, -math.inf]), "1 of 2 samples"),
+        (np.array([0.0, -13087.0]), "one is 13087: .* Divide those of 16 bits by 32768"),
     ],
 )
 def test_other_things_are_refused(waveform, message):

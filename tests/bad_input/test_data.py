@@ -157,6 +157,7 @@ def test_pictures(case, folder, capsys):
     Case("half of it", "visualize", MS3, "kgw1OadfJWA.wav", "cut short.*again",
          changed(WAV, lambda data: data[: len(data) // 2])),
     bad("NaN", MS3, WAV, wav(np.full(16_000, np.nan), "FLOAT"), "must be finite.*re-export"),
+    bad("16-bit floats", MS3, WAV, wav(np.full(16_000, 13_087.0), "FLOAT"), "13087.*by 32768"),
     bad("10 Hz", MS3, WAV, wav(np.zeros(50), rate=10), "sample rate must lie between"),
     bad("a pickle of words", PICKLES, PICKLE, b"words", "cannot unpickle .*fetch it again"),
     bad("a pickle that runs code", PICKLES, PICKLE, pickle.dumps(Command()), "nothing was run"),

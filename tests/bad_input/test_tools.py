@@ -6,6 +6,7 @@ import re
 import listening_model
 import numpy as np
 import pytest
+import soundfile
 from films import write_film
 from mistakes import Case, cases, check, write
 from PIL import Image
@@ -67,6 +68,7 @@ def good(folder):
 def lending_words(folder):
     good(folder)
     write("words.wav", "words")(folder)
+    soundfile.write(folder / "loud.wav", np.full(16_000, 13_087.0), 16_000, subtype="FLOAT")
 
 
 def mute(folder):
@@ -88,6 +90,8 @@ def mute(folder):
     Case("behind its end", "demo", GOOD + "--start 9", "good.mkv", "ends at second", good),
     Case("no such track", "demo", GOOD + "--audio-track 7", "good.mkv", "no sound track 7", good),
     Case("a sound of words", "demo", GOOD + "--sound {}/words.wav", "words.wav", "FFmpeg reads",
+         lending_words),
+    Case("16-bit floats", "demo", GOOD + "--sound {}/loud.wav", "loud.wav", "by 32768",
          lending_words),
     Case("no sound to hear", "demo", GOOD + "--sound {}/no.wav", "no.wav", "check the path", good),
     Case("the film over itself", "demo", "--input {}/good.mkv --output {}/good.mkv", "good.mkv",

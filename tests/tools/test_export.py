@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from tiny_models import TINY
 
-from transavs.engine.export import ExportedClipModel, ExportedModel, quantize_audio_encoder
+from transavs.audio import waveform
+from transavs.engine.export import ExportedClipModel, ExportedModel, quantize_audio_encoder, runtime
 from transavs.tools.command_line import INTERRUPTED, USER_ERROR
 from transavs.tools.export import main
 
@@ -81,6 +82,7 @@ def test_wrong_arrays_are_told(model):
         with pytest.raises(ValueError, match=message):
             model(*arrays)
     assert model(frames, sound + np.float32(1.5), "masks")  # as filters overshoot
+    assert runtime.LOUDEST == waveform.LOUDEST
     with pytest.raises(ValueError, match="not 'mask'"):
         model(frames, sound, "mask")
     with pytest.raises(ValueError, match="--sound examples, got 'waveform'"):

@@ -144,6 +144,25 @@ def test_samples_that_are_no_numbers(tmp_path):
     assert not window[5_000:5_010].any() and (window[:5_000] == 0.25).all()
 
 
+class TestIntegersAsFloats:
+    """16-bit numbers in a float wav would be heard 90 dB too loud."""
+
+    def test_in_a_file(self, tmp_path):
+        samples = np.zeros(32_000, dtype=np.float32)
+        samples[20_000] = 13_087
+        soundfile.write(tmp_path / "loud.wav", samples, 16_000, subtype="FLOAT")
+        with pytest.raises(ValueError, match=r"loud\.wav must hold .* 13087.*by 32768"):
+            FileSound(tmp_path / "loud.wav").window(0, 32_000)
+
+    def test_in_memory(self):
+        with pytest.raises(ValueError, match="13087.*by 32768"):
+            WaveformSound(torch.full((10,), 13_087.0))
+
+    def test_loud_recordings_are_none(self, tmp_path):
+        soundfile.write(tmp_path / "a.wav", np.full(16_000, 3.5), 16_000, subtype="FLOAT")
+        assert (FileSound(tmp_path / "a.wav").window(0, 16_000) == 3.5).all()
+
+
 class TestErrors:
     def test_no_sound(self, tmp_path):
         path = write_film(tmp_path / "film.mp4", 0.2, voices=())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import struct
 from pathlib import Path
@@ -13,7 +15,12 @@ from torch import Tensor
 
 from transavs.audio.waveform import SAMPLE_RATE_HZ, as_waveform, resample_waveform
 
+logger = logging.getLogger(__name__)
+
 INT16_SCALE = 32768
+# Power of a sum of channels, relative to the sum of their powers: 1 where they are independent, as
+# many as there are channels where they are equal. Below this they are each other's inverse.
+_CANCELLED_SHARE = 0.01
 # Programs that write to a pipe cannot know the length and declare about 2 or 4 GiB instead.
 UNKNOWN_LENGTH_BYTES = 0x7FFF_0000
 # Samples read at once.
@@ -36,12 +43,13 @@ def load_waveform(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RAT
     Returns:
         float32 ``[L]``, L >= 1. Integer samples are divided by their full scale (32768 for 16 bit)
         and lie in [-1, 1]. Samples of float files are kept as they are, above 1.0 too: scaling
-        one loud file would make it quieter than its neighbours.
+        one loud file would make it quieter than its neighbours. A warning names a file whose
+        channels cancel each other.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: unreadable, empty, cut short, longer than :data:`MOST_SAMPLES`, or with NaN or
-            infinite samples.
+        ValueError: unreadable, empty, cut short, longer than :data:`MOST_SAMPLES`, with NaN or
+            infinite samples, or with integers as floats, see ``as_waveform``.
     """
     path = Path(path)
     if not path.exists():
@@ -60,9 +68,11 @@ def load_waveform(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RAT
         raise ValueError(f"{path} holds no samples: fetch or export the recording again")
     mono = as_waveform(torch.from_numpy(samples), source=str(path))
     try:
-        return resample_waveform(mono, sample_rate, sample_rate_hz).contiguous()
+        waveform = resample_waveform(mono, sample_rate, sample_rate_hz).contiguous()
     except ValueError as error:
         raise ValueError(f"cannot resample {path}: {error}") from error
+    # Again, for what the filter adds at steep edges.
+    return as_waveform(waveform, source=str(path))
 
 
 def _read_mono(path: Path) -> tuple[np.ndarray, int]:
@@ -76,20 +86,53 @@ def _read_mono(path: Path) -> tuple[np.ndarray, int]:
             )
         blocks = [np.zeros(0, np.float32)]
         size = max(1, _BLOCK_SAMPLES // file.channels)
+        mixdown = Mixdown(str(path))
         while len(block := file.read(size, dtype="float32", always_2d=True)):
-            blocks.append(_mean_of_channels(block))
+            blocks.append(mixdown.mix(block))
+        mixdown.tell()
         return np.concatenate(blocks), file.samplerate
 
 
-def _mean_of_channels(samples: np.ndarray) -> np.ndarray:
-    """Mixes float32 ``[L, channels]`` to float32 ``[L]``, in float64.
+class Mixdown:
+    """Averages the channels of a sound block by block, and tells whether they cancel each other.
 
-    NumPy's mean over so short an axis takes ten times as long, a millisecond for 5 s of stereo.
+    Args:
+        name: of the sound, for the warning.
     """
-    total = samples[:, 0].astype(np.float64)
-    for channel in range(1, samples.shape[1]):
-        total += samples[:, channel]
-    return (total / samples.shape[1]).astype(np.float32)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._apart = self._mixed = 0.0
+
+    def mix(self, samples: np.ndarray) -> np.ndarray:
+        """Mixes float32 ``[L, channels]`` to float32 ``[L]``, in float64.
+
+        NumPy's mean over so short an axis takes ten times as long, a millisecond for 5 s of stereo.
+        """
+        channels = samples.shape[1]
+        total = samples[:, 0].astype(np.float64)
+        if channels > 1:
+            self._apart += float(total @ total)
+            for channel in range(1, channels):
+                column = samples[:, channel].astype(np.float64)
+                self._apart += float(column @ column)
+                total += column
+            self._mixed += float(total @ total)
+        return (total / channels).astype(np.float32)
+
+    def tell(self) -> None:
+        """Warns, once for each name, if the mix so far has lost 20 dB and more."""
+        if self._mixed < _CANCELLED_SHARE * self._apart:
+            _warn_of_cancelling(self._name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _warn_of_cancelling(name: str) -> None:
+    logger.warning(
+        "%s: its channels cancel each other, so that their mean, which the model hears, is almost "
+        "silent; take one of them, for example with `ffmpeg -i IN -af pan=mono|c0=c0 OUT.wav`",
+        name,
+    )
 
 
 def save_waveform(

@@ -11,6 +11,9 @@ from torch import Tensor
 
 SAMPLE_RATE_HZ = 16_000
 
+#: Full scale is 1; floats of loud recordings exceed it. What exceeds it by more than 18 dB holds
+#: integers as floats (13 087 of 16 bits), which would be heard 90 dB too loud.
+LOUDEST = 8.0
 LOWEST_RATE_HZ = 1_000
 HIGHEST_RATE_HZ = 1_000_000
 
@@ -34,12 +37,14 @@ def as_waveform(waveform: Tensor | np.ndarray, source: str = "the waveform") -> 
     """Returns ``waveform`` as a float tensor without gradient after checking what it is.
 
     Args:
-        waveform: ``[L]``, any float type, torch or NumPy, finite. float64 stays float64, so that
-            nothing is lost before the front-end; half precision becomes float32.
+        waveform: ``[L]``, any float type, torch or NumPy, finite, within ±:data:`LOUDEST`. float64
+            stays float64, so that nothing is lost before the front-end; half precision becomes
+            float32.
         source: how error messages name it.
 
     Raises:
-        ValueError: not one-dimensional, not floating point, or with NaN or infinite samples.
+        ValueError: not one-dimensional, not floating point, with NaN or infinite samples, or far
+            louder than full scale.
     """
     if isinstance(waveform, np.ndarray):
         # A copy: torch takes no foreign byte order, read-only memory or negative strides.
@@ -61,6 +66,13 @@ def as_waveform(waveform: Tensor | np.ndarray, source: str = "the waveform") -> 
         raise ValueError(
             f"{source} must be finite, but {int((~finite).sum())} of {len(tensor)} samples are NaN "
             f"or infinite, the first at index {first}: repair or re-export the recording"
+        )
+    peak = float(tensor.abs().max()) if len(tensor) else 0.0
+    if peak > LOUDEST:
+        raise ValueError(
+            f"{source} must hold samples in [-1, 1], but one is {peak:g}: integers as floating "
+            "point numbers, it seems. Divide those of 16 bits by 32768, in a file for example with "
+            "`ffmpeg -i IN -af volume=1/32768 -c:a pcm_s16le OUT.wav`"
         )
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 

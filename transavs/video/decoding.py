@@ -166,6 +166,7 @@ class SoundBlocks:
     Attributes:
         sample_rate: of the blocks, in Hz.
         channels: of the blocks.
+        is_raw: whether the file holds the samples themselves, as wav files do.
 
     Iterating yields float32 ``[channels, n]``, full scale at 1, at most a second at a time. At the
     end of a wav file that holds less than its header announces, a warning counts what is missing.
@@ -189,6 +190,7 @@ class SoundBlocks:
         self._path = path
         context = self._stream.codec_context
         self.sample_rate = int(context.sample_rate or 0)
+        self.is_raw = context.name.startswith(("pcm_", "wavpack"))
         rate = self.sample_rate
         if rate and not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
             self._container.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transavs.audio import SAMPLE_RATE_HZ
-from transavs.audio.waveform import as_waveform, filter_reach, resample_waveform
+from transavs.audio.io import Mixdown
+from transavs.audio.waveform import LOUDEST, as_waveform, filter_reach, resample_waveform
 from transavs.video.clock import FilmClock
 from transavs.video.decoding import SoundBlocks, read_clock
 
@@ -86,7 +87,7 @@ class WaveformSound(Sound):
         self.sample_rate_hz = sample_rate_hz
         # As it came: at another rate nothing is resampled twice.
         self._source = (as_waveform(waveform, name), sample_rate)
-        self._waveform = resample_waveform(*self._source, sample_rate_hz).float()
+        self._waveform = as_waveform(resample_waveform(*self._source, sample_rate_hz).float(), name)
         self.is_silence = not bool(self._waveform.any())
 
     @classmethod
@@ -115,7 +116,8 @@ class FileSound(Sound):
 
     Channels are averaged and resampled as ``transavs.audio.load_waveform`` does it, and the samples
     are the same: blocks of a second pass the filter with their neighbours' edges. Where the
-    timestamps leave a gap there is silence; what overlaps is dropped.
+    timestamps leave a gap there is silence; what overlaps is dropped. When the sound ends, or is
+    closed, a warning tells whether the channels of what was read cancel each other.
 
     Windows should move forward. One that lies more than 30 s before an earlier one is read from
     the beginning.
@@ -128,7 +130,8 @@ class FileSound(Sound):
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not readable, no such track, or a sample rate that no recording has.
+        ValueError: not readable, no such track, or a sample rate that no recording has; while it
+            is read, integers that are stored as floats, see ``as_waveform``.
     """
 
     def __init__(
@@ -145,7 +148,8 @@ class FileSound(Sound):
 
     def _open(self) -> None:
         self._blocks = SoundBlocks(self._path, self._track, self._clock)
-        self._stream = _at_rate(self._blocks, self.sample_rate_hz)
+        self._mixdown = Mixdown(self.name)
+        self._stream = _at_rate(self._mono(), self._blocks.sample_rate, self.sample_rate_hz)
         self._kept = np.zeros(0, dtype=np.float32)
         self._kept_from = 0
         self._ended = False
@@ -158,7 +162,9 @@ class FileSound(Sound):
             block = next(self._stream, None)
             if block is None:
                 self._ended = True
+                self._mixdown.tell()
                 break
+            block = as_waveform(block, self.name).numpy()
             surplus = min(start, self._kept_from + len(self._kept)) - self._kept_from
             surplus = max(0, min(surplus - _KEPT_SECONDS * self.sample_rate_hz, len(self._kept)))
             self._kept = np.concatenate([self._kept[surplus:], block])
@@ -172,6 +178,12 @@ class FileSound(Sound):
             ]
         return torch.from_numpy(window)
 
+    def _mono(self) -> Iterator[NDArray[np.float32]]:
+        for block in self._blocks:
+            mono = np.nan_to_num(self._mixdown.mix(block.T), posinf=0.0, neginf=0.0)
+            # Damaged packets of compressed sound decode to any numbers.
+            yield mono if self._blocks.is_raw else mono.clip(-LOUDEST / 2, LOUDEST / 2)
+
     def at(self, sample_rate_hz: int) -> Sound:
         if sample_rate_hz == self.sample_rate_hz:
             return self
@@ -179,13 +191,15 @@ class FileSound(Sound):
         return FileSound(self._path, self._track, self._clock, sample_rate_hz)
 
     def close(self) -> None:
+        self._mixdown.tell()
         self._stream.close()
         self._blocks.close()
 
 
-def _at_rate(blocks: SoundBlocks, new_rate: int) -> Generator[NDArray[np.float32], None, None]:
+def _at_rate(
+    blocks: Iterator[NDArray[np.float32]], rate: int, new_rate: int
+) -> Generator[NDArray[np.float32], None, None]:
     """Yields mono blocks at a new rate that follow each other from the film's beginning."""
-    rate = blocks.sample_rate
     # A whole number of input samples that is a whole number of output samples as well.
     step = rate // math.gcd(rate, new_rate)
     margin = step * math.ceil(filter_reach(rate, new_rate) / step)
@@ -193,8 +207,7 @@ def _at_rate(blocks: SoundBlocks, new_rate: int) -> Generator[NDArray[np.float32
     # Silence before the beginning, so that all blocks are alike.
     pending = np.zeros(margin, dtype=np.float32)
     for block in blocks:
-        mono = np.nan_to_num(block.mean(axis=0, dtype=np.float64), posinf=0.0, neginf=0.0)
-        pending = np.concatenate([pending, mono.astype(np.float32)])
+        pending = np.concatenate([pending, block])
         while len(pending) >= rate + 2 * margin:
             yield _resampled(pending[: rate + 2 * margin], rate, new_rate, cut)
             pending = pending[rate:]

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 #: Of the facts that ``tools/export.py`` writes, under ``METADATA_KEY``.
 FORMAT = "transavs-onnx-1"
 METADATA_KEY = "transavs"
-#: Waveforms lie in [-1, 1]; filters overshoot that a little, samples of 16 bits by far.
-LOUDEST = 2.0
+#: Waveforms lie in [-1, 1]; loud recordings overshoot that, samples of 16 bits by far. The limit is
+#: that of ``transavs.audio.waveform``.
+LOUDEST = 8.0
 
 
 class ExportedModel:
