@@ -130,7 +130,7 @@ class Mixdown:
 def _warn_of_cancelling(name: str) -> None:
     logger.warning(
         "%s: its channels cancel each other, so that their mean, which the model hears, is almost "
-        "silent; take one of them, for example with `ffmpeg -i IN -af pan=mono|c0=c0 OUT.wav`",
+        "silent; take one of them, for example with `ffmpeg -i IN -af 'pan=mono|c0=c0' OUT.wav`",
         name,
     )
 
