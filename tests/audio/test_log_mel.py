@@ -68,7 +68,7 @@ def noise(count, seed=0, scale=1.0):
         noise(80_000, seed=1, scale=1e-3),
         np.ones(80_000),
         np.sign(sine(1.0, 100)),
-        10 * noise(31_000, seed=2),
+        7 * noise(31_000, seed=2),
         (np.arange(31_000) % 4000 == 0).astype(np.float64),
     ],
     ids=["sine", "loud sine", "noise", "quiet", "constant", "square", "above one", "clicks"],
