@@ -4,19 +4,21 @@ Outside of the package, whose import takes seconds: Ctrl-C ends those seconds wi
 """
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 
 _INTERRUPTED = 130
 
 
 def __getattr__(name: str) -> Callable[[], int]:
-    """Returns what runs the command of ``transavs/tools/NAME.py``."""
+    """Returns what runs the command ``NAME`` of ``transavs/apps``, or of ``transavs/tools``."""
     if name.startswith("_"):
         raise AttributeError(name)
 
     def start() -> int:
         try:
-            main: Callable[[], int] = importlib.import_module(f"transavs.tools.{name}").main
+            room = "apps" if importlib.util.find_spec(f"transavs.apps.{name}") else "tools"
+            main: Callable[[], int] = importlib.import_module(f"transavs.{room}.{name}").main
         except KeyboardInterrupt:
             return _INTERRUPTED
         return main()

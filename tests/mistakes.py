@@ -7,6 +7,7 @@ traceback; and no file is new, gone or changed.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,7 +59,8 @@ def check(case: Case, folder: Path, capsys: Any, options: Sequence[str] = ()) ->
     before = contents(folder)
     words = [word.replace("{}", str(folder)) for word in case.words.split()]
     capsys.readouterr()
-    main = importlib.import_module(f"transavs.tools.{case.tool}").main
+    room = "apps" if importlib.util.find_spec(f"transavs.apps.{case.tool}") else "tools"
+    main = importlib.import_module(f"transavs.{room}.{case.tool}").main
     try:
         code = main([*words, *options])
     except SystemExit as ended:  # argparse

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -199,7 +200,8 @@ def parse(monkeypatch):
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
 
     def parse_command(module: str, words: list[str]) -> argparse.Namespace:
-        tool = importlib.import_module(f"transavs.tools.{module}")
+        room = "apps" if importlib.util.find_spec(f"transavs.apps.{module}") else "tools"
+        tool = importlib.import_module(f"transavs.{room}.{module}")
         with pytest.raises(_Parsed) as stopped:
             tool.main(words)
         return stopped.value.arguments

@@ -1,8 +1,8 @@
-"""Measure speed, memory and size of a model; see transavs/tools/benchmark.py."""
+"""Measure speed, memory and size of a model; see transavs/apps/benchmark."""
 
 if __name__ == "__main__":
     try:
-        from transavs.tools.benchmark import main
+        from transavs.apps.benchmark import main
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(main())

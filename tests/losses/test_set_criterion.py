@@ -6,7 +6,7 @@ import loss_references as reference
 import pytest
 import torch
 
-from transavs.engine.benchmark.memory import measure_memory
+from transavs.apps.benchmark.measure import measure_memory
 from transavs.losses import (
     AudioQueryDistanceLoss,
     HungarianMatcher,

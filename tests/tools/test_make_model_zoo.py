@@ -58,8 +58,8 @@ def test_seeds_become_mean_and_spread(tmp_path, files):
     more = ("MODEL.TRANSAVS.NUM_QUERIES", 7)
     write_run(tmp_path / "grid" / "other", 0, 60.0, *more, results="robustness.json")
     benchmark = {
-        "version": 1,
-        "cost": {"parameters": 12_340_000, "macs": 5_600_000_000, "limit_macs": 1},
+        "version": 2,
+        "size": [{"parameters": 12_340_000, "macs": 5_600_000_000, "encoder_baseline_macs": 1}],
         "inference": [{"batch": 4, "ratio": 9.0}, {"batch": 1, "ratio": 2.345}],
     }
     (grid / "small" / "seed_1" / "benchmark.json").write_text(json.dumps(benchmark))

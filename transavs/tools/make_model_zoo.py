@@ -10,7 +10,6 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
-from transavs.engine.benchmark import measure_cost
 from transavs.engine.zoo import (
     fill_page,
     find_runs,
@@ -20,6 +19,7 @@ from transavs.engine.zoo import (
     read_entry_file,
     read_published,
 )
+from transavs.modeling.cost import measure_cost
 from transavs.tools.command_line import CommandParser, command, start_logging, write_text
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,12 @@ def _size(cfg: CfgNode) -> dict[str, int]:
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = cfg.MODEL.AUDIO.WEIGHTS = cfg.MODEL.TIMM.WEIGHTS = ""
     size = int(cfg.INPUT.MIN_SIZE_TEST)
-    return measure_cost(cfg, build_model(cfg), int(cfg.INPUT.CLIP_SECONDS), (size, size))
+    cost = measure_cost(cfg, build_model(cfg), int(cfg.INPUT.CLIP_SECONDS), (size, size))
+    return {
+        "parameters": cost.parameters,
+        "macs": cost.macs,
+        "limit_macs": cost.encoder_baseline_macs,
+    }
 
 
 if __name__ == "__main__":

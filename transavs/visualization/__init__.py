@@ -17,8 +17,6 @@ from transavs.visualization.overlay import (
     overlay_masks,
     score_heat_map,
 )
-from transavs.visualization.scaling_plot import draw_scaling
-from transavs.visualization.soak_plot import draw_soak
 from transavs.visualization.sound import draw_log_mel
 from transavs.visualization.sound_comparison import draw_under_sounds
 
@@ -36,9 +34,7 @@ __all__ = [
     "draw_clip",
     "draw_log_mel",
     "draw_run_curves",
-    "draw_scaling",
     "draw_score_histogram",
-    "draw_soak",
     "draw_timeline",
     "draw_under_sounds",
     "overlay_masks",

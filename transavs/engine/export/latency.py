@@ -9,14 +9,15 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.evaluation import inference_context
 from tabulate import tabulate
 
-from transavs.engine.benchmark.clock import Clock, evaluation, measure_in_turn, median_ratio
 from transavs.engine.export.check import clips_of
 from transavs.engine.export.exporter import trial_inputs
 from transavs.engine.export.graph import ClipGraph
 from transavs.engine.export.runtime import ExportedModel
 from transavs.modeling.compiling import compile_parts
+from transavs.utils.timing import choose_timer, measure_in_turn, median_ratio
 
 Latency = dict[str, Any]
 
@@ -65,9 +66,9 @@ def measure_latency(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with evaluation(graph.model):
-            clock = Clock.choose(torch.device("cpu"), threads=1)
-            seconds = measure_in_turn(calls, clock, repeats, warmup=2)
+        with inference_context(graph.model), torch.no_grad():
+            timer = choose_timer(torch.device("cpu"), threads=1)
+            seconds = measure_in_turn(calls, timer, repeats, warmup=2)
     finally:
         torch.set_num_threads(threads)
     return {

@@ -11,13 +11,14 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from transavs.config import setup_cfg
-from transavs.engine.benchmark import read_benchmark
 from transavs.engine.robustness import ORIGINAL, ROBUSTNESS_FILE
 from transavs.evaluation.results_file import ROBUSTNESS, dataset_names, read_results
 from transavs.utils.package_files import shipped_configs
 
 #: Of ``tools/benchmark.py --output``, in the folder of a training.
 BENCHMARK_FILE = "benchmark.json"
+#: Numbers of an entry's size, and their names in that file.
+_SIZES = {"parameters": "parameters", "macs": "macs", "limit_macs": "encoder_baseline_macs"}
 #: Scores of a training, the first that is there.
 RESULT_FILES = ("results.json", ROBUSTNESS_FILE)
 #: Keys of the scores under the own sound.
@@ -193,13 +194,17 @@ def _add_benchmark(entry: Entry, folder: Path) -> None:
     path = folder / BENCHMARK_FILE
     if not path.is_file():
         return
-    benchmark = read_benchmark(path)
-    if "cost" in benchmark:
-        cost = benchmark["cost"]
-        entry["size"] = {key: cost[key] for key in ("parameters", "macs", "limit_macs")}
-    single = [found for found in benchmark.get("inference", []) if found["batch"] == 1]
-    if single:
-        entry["speed_ratio"] = single[0]["ratio"]
+    try:
+        benchmark = json.loads(path.read_text(encoding="utf-8"))
+        for cost in benchmark.get("size", []):
+            entry["size"] = {key: int(cost[name]) for key, name in _SIZES.items()}
+        for found in benchmark.get("inference", []):
+            if found["batch"] == 1:
+                entry["speed_ratio"] = float(found["ratio"])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected what tools/benchmark.py writes with --output; measure again"
+        ) from error
 
 
 def format_entries(entries: list[Entry]) -> str:

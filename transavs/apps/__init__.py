@@ -1,0 +1,1 @@
+"""The commands: what each does, what it draws, and its command line."""
