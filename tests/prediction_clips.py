@@ -1,27 +1,18 @@
-"""Manifests of generated films and clips: a drawn shape each, with a tone of its own.
-
-``python tests/prediction_clips.py FOLDER COUNT`` writes a manifest of many, poisoned items among
-them, as docs/prediction_at_scale.md measures it.
-"""
+"""Manifests of generated videos and clips: a drawn shape each, with a tone of its own."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import cv2
+import films
 import numpy as np
 import soundfile
 
 RATE_HZ = 16_000
 SIZE = (48, 64)
-#: Every so manyth item is a film; the others are pictures with a wav.
-FILM_PERIOD = 10
-#: An ordinary picture. For the measured runs a ``sitecustomize.py`` on PYTHONPATH replaced
-#: ``cv2.imread`` in the workers by one that kills its process when it is given this name.
-DEADLY = "deadly.png"
 
 
 def picture(number: int, second: int, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -59,18 +50,16 @@ def write_clip(
     return {"frames": name, "audio": f"{name}.wav"}
 
 
-def write_film(
+def write_video(
     folder: Path, number: int, seconds: int = 5, size: tuple[int, int] = SIZE
 ) -> dict[str, Any]:
-    """Likewise as a film with sound."""
-    import films
-
-    name = f"film_{number:05d}.mp4"
+    """Likewise as a video with audio."""
+    name = f"video_{number:05d}.mp4"
     films.write_film(
         folder / name,
         seconds,
-        picture=lambda moment: picture(number, int(moment), size),
-        voices=(lambda moments: tone(number, moments),),
+        picture=lambda second: picture(number, int(second), size),
+        voices=(lambda seconds: tone(number, seconds),),
     )
     return {"video": name}
 
@@ -81,44 +70,6 @@ def write_manifest(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def write_mute_film(path: Path) -> None:
-    """Writes a film of a second without a sound track."""
-    import films
-
+def write_mute_video(path: Path) -> None:
+    """Writes a video of a second without audio."""
     films.write_film(path, 1.0, picture=lambda _: picture(0, 0), voices=())
-
-
-def write_poisoned(folder: Path) -> list[dict[str, Any]]:
-    """Writes items that cannot be predicted; returns their lines."""
-    (folder / "words.mp4").write_text("These are words, and no film.\n")
-    write_mute_film(folder / "mute.mp4")
-    write_clip(folder / "broken", 0)
-    (folder / "broken" / "clip_00000" / "3.png").write_bytes(b"\x89PNG, but no more")
-    write_clip(folder / "deadly", 0)
-    pictures = folder / "deadly" / "clip_00000"
-    (pictures / "2.png").rename(pictures / DEADLY)
-    return [
-        {"id": "poison no film", "video": "words.mp4"},
-        {"id": "poison no sound", "video": "mute.mp4"},
-        {"id": "poison not there", "video": "nowhere.mp4"},
-        {"id": "poison picture", "frames": "broken/clip_00000", "audio": "broken/clip_00000.wav"},
-        {"id": "poison deadly", "frames": "deadly/clip_00000", "audio": "deadly/clip_00000.wav"},
-    ]
-
-
-def write_many(folder: Path, count: int, size: tuple[int, int] = SIZE) -> Path:
-    """Writes a manifest of ``count`` items, five of them poisoned; returns its path."""
-    folder.mkdir(parents=True)
-    poisoned = write_poisoned(folder)
-    rows = []
-    for number in range(count - len(poisoned)):
-        write = write_film if number % FILM_PERIOD == FILM_PERIOD - 1 else write_clip
-        rows.append({"id": f"item {number:05d}", **write(folder, number, size=size)})
-    for place, row in enumerate(poisoned):
-        rows.insert((place + 1) * len(rows) // (len(poisoned) + 1), row)
-    return write_manifest(folder / "manifest.jsonl", rows)
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    print(write_many(Path(sys.argv[1]), int(sys.argv[2])))

@@ -136,7 +136,12 @@ def third_party_imports() -> set[str]:
 
 
 def test_every_import_is_declared():
-    distributions = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
+    distributions = {
+        "cv2": "opencv-python-headless",
+        "grpc": "grpcio",
+        "PIL": "pillow",
+        "yaml": "pyyaml",
+    }
     declared = {
         canonicalize_name(Requirement(entry).name)
         for entry in [

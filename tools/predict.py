@@ -1,8 +1,8 @@
-"""Predict a manifest of films and clips; see transavs/tools/predict.py."""
+"""Predict a manifest of videos and clips; see transavs/apps/predict."""
 
 if __name__ == "__main__":
     try:
-        from transavs.tools.predict import main
+        from transavs.apps.predict import main
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(main())

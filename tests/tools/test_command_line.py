@@ -140,11 +140,12 @@ def test_ctrl_c_while_it_is_imported(script: Path, capsys, monkeypatch) -> None:
         """Ctrl-C amid the import of a command."""
 
         def find_spec(self, name, path=None, target=None):
-            if name == f"transavs.tools.{script.stem}":
+            if name in (f"transavs.tools.{script.stem}", f"transavs.apps.{script.stem}"):
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
-    monkeypatch.delitem(sys.modules, f"transavs.tools.{script.stem}", raising=False)
+    for room in ("tools", "apps"):
+        monkeypatch.delitem(sys.modules, f"transavs.{room}.{script.stem}", raising=False)
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(script), run_name="__main__")
     assert ended.value.code == 130
