@@ -16,6 +16,7 @@ LEVELS = {
     "config": 0,
     "config_checks": 0,
     "env": 0,
+    "pretrained": 0,
     "version": 0,
     "utils": 0,
     "audio": 1,
@@ -31,8 +32,12 @@ LEVELS = {
     "tools": 4.5,  # what is on its way into apps
     "apps": 5,
 }
-#: The rooms of level 0 are single modules; these two may use what is written there.
-LEVEL_0_USES = {"config": {"config_checks", "utils", "version"}, "env": {"utils", "version"}}
+#: The rooms of level 0 are single modules; these may use what is written there.
+LEVEL_0_USES = {
+    "config": {"config_checks", "utils", "version"},
+    "env": {"utils", "version"},
+    "pretrained": {"utils"},
+}
 
 #: A top-level package of this name comes with the detectron2 wheel and is never ours.
 FOREIGN_NAMES = ("tools", "tests", "datasets", "configs")

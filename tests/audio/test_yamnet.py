@@ -13,7 +13,7 @@ from detectron2.config import get_cfg
 
 from transavs.audio import YAMNet, build_audio_encoder
 from transavs.config import add_transavs_config
-from transavs.engine.starting_weights import read_weights
+from transavs.pretrained import read_weights
 from transavs.tools.convert_checkpoint import main as convert
 
 WIDTHS = [32, 64, 128, 128, 256, 256, *[512] * 6, 1024, 1024]
@@ -144,7 +144,7 @@ def test_weights_with_and_without_a_head(tmp_path):
     torch.testing.assert_close(plain(patches()), trunk(patches()))
     other = build_audio_encoder(make_cfg(file, True, key, ("scores", "embedding")))
     assert plain.identity() != other.identity()
-    with pytest.raises(ValueError, match=r"head.safetensors.*missing: layers.12"):
+    with pytest.raises(ValueError, match=r"head.safetensors.*lacks: audio_encoder.layers.12"):
         build_audio_encoder(make_cfg(tmp_path / "head.safetensors", True, key, ("embedding",)))
 
 

@@ -31,9 +31,9 @@ from transavs.audio import load_waveform
 from transavs.data.avsbench_spec import AVSS, S4
 from transavs.data.class_maps import read_class_map
 from transavs.data.metadata_csv import read_csv
+from transavs.pretrained.restricted_pickle import load_checkpoint_pickle, read_log_mel_pickle
 from transavs.tools.command_line import read_cfg
 from transavs.utils.image_files import read_label_map, read_mask, read_picture_size
-from transavs.utils.safe_pickle import load_checkpoint_pickle, read_log_mel_pickle
 
 # 0: the few and same examples of the test suite.
 EXAMPLES = int(os.environ.get("TRANSAVS_FUZZ_EXAMPLES", "0"))

@@ -122,9 +122,7 @@ def test_nothing_reads_files_freely():
             if name in never or name.endswith((".extractall", ".extract")):
                 allowed = False
             elif name == "torch.load":
-                # The reader of Lightning's files brings an unpickler of its own.
-                own = path.name == "lightning_checkpoint.py" and words["pickle_module"] == "reader"
-                allowed = own or words.get("weights_only") == "True"
+                allowed = words.get("weights_only") == "True"
             elif name == "yaml.load":
                 allowed = path.name == "plain_yaml.py" and arguments[1:] == ["PlainLoader"]
             elif name.endswith("merge_from_file"):

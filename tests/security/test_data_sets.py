@@ -18,13 +18,13 @@ from transavs.data.avsbench_spec import AVSS, MS3, S4
 from transavs.data.class_maps import read_class_map
 from transavs.data.demo.packages import AssetsUnavailable, DebianPackage, provide_packages
 from transavs.data.metadata_csv import csv_path
+from transavs.pretrained.restricted_pickle import read_log_mel_pickle
 from transavs.utils.image_files import (
     read_frame,
     read_label_map,
     read_mask,
     read_picture_size,
 )
-from transavs.utils.safe_pickle import read_log_mel_pickle
 
 OUTSIDE = ("../../secret", "..", "/etc/passwd", "a/b", "a\\b", "C:secret", "a\0b", ".", "")
 

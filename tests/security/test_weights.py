@@ -9,12 +9,12 @@ import torch
 from hostile_files import Payload, run_for_certain, write_weights
 from torch import nn
 
-from transavs.audio.weights import load_encoder_weights
+from transavs.audio import load_encoder_weights
 from transavs.engine import SafeCheckpointer
-from transavs.engine.starting_weights.reader import read_weights
-from transavs.modeling.timm_weights import read_state_dict
-from transavs.utils.lightning_checkpoint import Placeholder, load_lightning_checkpoint
-from transavs.utils.safe_pickle import load_checkpoint_pickle, read_log_mel_pickle
+from transavs.pretrained import read_weights
+from transavs.pretrained.files import load_lightning_checkpoint
+from transavs.pretrained.restricted_pickle import load_checkpoint_pickle, read_log_mel_pickle
+from transavs.pretrained.timm_models import load_timm_weights
 
 
 class Network(nn.Module):
@@ -43,7 +43,7 @@ READERS = {
     "backbone": load_backbone_weights,
     "resume": resume,
     "audio": lambda path: load_encoder_weights(Network(), path),
-    "timm": lambda path: read_state_dict(str(path)),
+    "timm": lambda path: load_timm_weights(Network(), "resnet18", str(path)),
     "convert": read_weights,
 }
 
@@ -98,12 +98,12 @@ def test_checkpoints_of_lightning_are_read_without_their_payload(tmp_path):
     path = write_weights(tmp_path / "weights.ckpt", "zip", canary)
     content = load_lightning_checkpoint(path)
     assert torch.equal(content["model"]["head.weight"], torch.zeros(3, 4))
-    assert isinstance(content["optimizer"], Placeholder)
+    assert not content["optimizer"]
     assert set(read_weights(path)) == {"head.weight"}
     run_for_certain(path, canary)
     for form in ("legacy", "pickle", "script"):
         write_weights(path, form, canary)
-        for reader in (load_lightning_checkpoint, read_weights, READERS["audio"]):
+        for reader in (read_weights, READERS["audio"]):
             with pytest.raises(ValueError, match=r"weights\.ckpt"):
                 reader(path)
         assert not canary.exists()
@@ -171,6 +171,6 @@ def test_log_mel_pickles_with_a_payload(tmp_path):
     path = tmp_path / "clip.pkl"
     for content in (Payload(canary), [torch.zeros(5, 1, 96, 64), Payload(canary)]):
         path.write_bytes(pickle.dumps(content))
-        with pytest.raises(ValueError, match=r"clip\.pkl refused: it asks for \w+\.open"):
+        with pytest.raises(ValueError, match=r"clip\.pkl .*it asks for \w+\.open"):
             read_log_mel_pickle(path)
         run_for_certain(path, canary)

@@ -9,9 +9,10 @@ import tiny_models
 import torch
 from detectron2.modeling import build_backbone
 
-from transavs.audio import HTSAT, VGGish
+from transavs.audio import HTSAT
+from transavs.audio.hts_at_log_mel import mel_matrix
 from transavs.engine import SafeCheckpointer
-from transavs.engine.starting_weights import FORMATS, convert, recognise
+from transavs.pretrained import FORMATS
 from transavs.tools.convert_checkpoint import main
 
 CONFIG = ["--config-file", "configs/s4_R50.yaml"]
@@ -146,41 +147,26 @@ def test_nothing_is_written_over_the_weights(file, tmp_path, capsys):
     assert file.read_bytes() == before and not any(output.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["vggish", "torchaudio", "hts-at"])
-def test_audio_encoders_are_checked_and_need_no_conversion(tmp_path, kind, capsys, monkeypatch):
+def test_audio_encoders_are_checked_and_need_no_conversion(tmp_path, capsys, monkeypatch):
     small = {"embed_dim": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2)}
     monkeypatch.setattr(HTSAT.__init__, "__defaults__", tuple(small.values()))
-    name = "HTSAT" if kind == "hts-at" else "SmallVGGish"
-    model = tiny_models.tiny_model("MODEL.AUDIO.NAME", name)
-    own = model.audio_encoder.state_dict()
-    if kind == "hts-at":
-        file = {"tscam_conv.weight": torch.ones(527, 96, 2, 3)}
-        for key, tensor in own.items():
-            key = key.removeprefix("swin.").replace("batch_norm.", "bn0.")
-            if ".downsample." in key:
-                stage = int(key.split(".")[1])
-                key = key.replace(f"layers.{stage}.", f"layers.{stage - 1}.")
-            file[f"sed_model.{key}"] = tensor
-        torch.save({"state_dict": file}, tmp_path / "w.ckpt")
-        arguments = ["--weights", str(tmp_path / "w.ckpt"), *CONFIG]
-        options = [*map(str, tiny_models.TINY), "MODEL.AUDIO.NAME", name]
-        assert main([*arguments, "--check", *options]) == 0
-        assert "hts-at: " in capsys.readouterr().out
-        assert main([*arguments, "--output", str(tmp_path / "o.safetensors"), *options]) == 2
-        assert "MODEL.AUDIO.WEIGHTS takes files of the format hts-at" in capsys.readouterr().err
-        assert main([*arguments, "--check", *map(str, tiny_models.TINY)]) == 2
-        assert "MODEL.AUDIO.NAME and the file belong together" in capsys.readouterr().err
-        return
-    with torch.device("meta"):
-        vggish = VGGish().state_dict()
-    groups = {"features": "features_network", "embeddings": "embedding_network"}
-    names = {}
-    for key in vggish:
-        group, rest = key.split(".", 1)
-        names[f"{groups[group]}.{rest}" if kind == "torchaudio" else key] = key
-    assert recognise(names) is FORMATS["vggish"]
-    tensors = {public: torch.ones(1) for public in names}
-    expected = {f"audio_encoder.{key}": torch.zeros(1) for key in vggish}
-    conversion = convert(tensors, FORMATS["vggish"], expected)
-    conversion.check("file")
-    assert conversion.tensors.keys() == expected.keys() and len(expected) == 18
+    tiny, htsat = [*map(str, tiny_models.TINY)], ["MODEL.AUDIO.NAME", "HTSAT"]
+    file = {"tscam_conv.weight": torch.ones(527, 96, 2, 3)}
+    for key, tensor in tiny_models.tiny_model(*htsat).audio_encoder.state_dict().items():
+        key = key.removeprefix("swin.").replace("batch_norm.", "bn0.")
+        if ".downsample." in key:
+            stage = int(key.split(".")[1])
+            key = key.replace(f"layers.{stage}.", f"layers.{stage - 1}.")
+        file[f"sed_model.{key}"] = tensor
+    torch.save({"state_dict": file}, tmp_path / "w.ckpt")
+    arguments = ["--weights", str(tmp_path / "w.ckpt"), *CONFIG]
+    assert main([*arguments, "--check", *tiny, *htsat]) == 0
+    assert "hts-at: " in capsys.readouterr().out
+    assert main([*arguments, "--output", str(tmp_path / "o.safetensors"), *tiny, *htsat]) == 2
+    assert "MODEL.AUDIO.WEIGHTS takes files of the format hts-at" in capsys.readouterr().err
+    assert main([*arguments, "--check", *tiny]) == 2
+    assert "MODEL.AUDIO.NAME and the file belong together" in capsys.readouterr().err
+    # Mel filters of another sample rate, in a file that fits besides.
+    torch.save({"state_dict": file | {"logmel_extractor.melW": mel_matrix(48_000)}}, arguments[1])
+    assert main([*arguments, "--check", *tiny, *htsat]) == 2
+    assert "48 kHz" in capsys.readouterr().err

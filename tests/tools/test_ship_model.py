@@ -10,8 +10,8 @@ import torch
 from detectron2.modeling import build_model
 
 from transavs.config import setup_cfg
-from transavs.engine.shipped import read_notes
 from transavs.engine.trained_model import load_trained_model
+from transavs.pretrained.bundled_models import read_notes
 from transavs.tools.ship_model import main
 from transavs.utils import package_files
 from transavs.version import __version__

@@ -29,8 +29,8 @@ from transavs.audio.perturb import (
 from transavs.audio.small_vggish import SmallVGGish
 from transavs.audio.vggish import VGGish
 from transavs.audio.waveform import SAMPLE_RATE_HZ
-from transavs.audio.weights import load_encoder_weights
 from transavs.audio.yamnet import YAMNet
+from transavs.pretrained.audio_encoders import load_encoder_weights
 
 __all__ = [
     "AUDIO_ENCODER_REGISTRY",

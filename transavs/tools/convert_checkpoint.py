@@ -14,13 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor
 
-from transavs.engine.starting_weights import (
-    FORMATS,
-    WeightsFormat,
-    convert,
-    read_weights,
-    recognise,
-)
+from transavs.pretrained import FORMATS, WeightsFormat, convert, read_weights, recognise
 from transavs.tools.command_line import (
     CommandParser,
     check_output_files,
@@ -86,12 +80,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_output_files(
         {"--output": args.output, "--report": args.report}, {"--weights": args.weights}
     )
-    expected = _untrained_model_tensors(cfg)
+    model = _untrained_model(cfg)
+    expected = model.state_dict()
     conversion = convert(tensors, kind, expected)
     print(conversion.report())
     if args.report:
         write_text(args.report, json.dumps(conversion.as_dict(), indent=1) + "\n")
     conversion.check(args.weights)
+    if kind.read_by == "MODEL.AUDIO.WEIGHTS":
+        model.audio_encoder.check_file(tensors, args.weights)
     _check_settings(cfg, kind.settings_for(expected), args.weights)
     if args.output:
         _write(args.output, conversion.tensors, conversion.metadata())
@@ -130,15 +127,14 @@ def _format(name: str | None, tensors: Mapping[str, Tensor], file: str) -> Weigh
     return kind
 
 
-def _untrained_model_tensors(cfg: CfgNode) -> dict[str, Tensor]:
-    """The tensors of the model as it is built, without reading any weights."""
+def _untrained_model(cfg: CfgNode) -> Any:
+    """The model as it is built, without reading any weights."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = cfg.MODEL.AUDIO.WEIGHTS = cfg.MODEL.TIMM.WEIGHTS = ""
     cfg.freeze()
-    tensors: dict[str, Tensor] = build_model(cfg).state_dict()
-    return tensors
+    return build_model(cfg)
 
 
 def _check_settings(cfg: CfgNode, settings: Mapping[str, Any], file: str) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode
 from detectron2.modeling import build_backbone
 
-from transavs.engine.shipped import pack_trained_parts
 from transavs.engine.trained_model import load_trained_model
 from transavs.evaluation import read_results
+from transavs.pretrained.bundled_models import pack_trained_parts
 from transavs.tools.command_line import (
     CommandParser,
     check_output_files,

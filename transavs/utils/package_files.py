@@ -15,7 +15,7 @@ CONFIG_FOLDERS = (_PACKAGE_FOLDER / "configs", _PACKAGE_FOLDER.parent / "configs
 # Its files are lists of trainings, not configs of a model.
 _GRID_FOLDER = "grid"
 
-#: Where shipped models lie, see ``transavs.engine.shipped``.
+#: Where shipped models lie, see ``transavs.pretrained.bundled_models``.
 WEIGHTS_FOLDER = _PACKAGE_FOLDER / "weights"
 
 

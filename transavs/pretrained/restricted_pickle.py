@@ -1,7 +1,7 @@
 """Pickles read without running what is in them.
 
-A pickle is a program: the standard reader calls any function that the file names. The readers here
-look every name up in a short table instead, and the table's functions are our own stand-ins
+A pickle is a program: the standard reader calls any function that the file names. The reader here
+looks every name up in a short table instead, and the table's functions are our own stand-ins
 wherever the original would trust its arguments. Any other name is an error.
 """
 
@@ -12,73 +12,79 @@ import io
 import math
 import os
 import pickle
+import pickletools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from transavs.utils.pickle_memory import check_pickle_memory
-
 # Of one example: channel, time windows, mel bands.
 LOG_MEL_EXAMPLE_SHAPE = (1, 96, 64)
-
 # Strides of 0 show few numbers as many, which a copy would need memory for.
 _MOST_REPEATED = 10_000_000
-
-# How archives begin, among them the files of torch.save.
-_ZIP = b"PK\x03\x04"
+# What gives an object of a pickle its number.
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 
 AllowedGlobals = Mapping[tuple[str, str], Callable[..., Any]]
 
 
-class RefusedGlobalError(pickle.UnpicklingError):
-    """The pickle names a function or class that its reader does not allow."""
-
-
 class _RestrictedUnpickler(pickle.Unpickler):
-    def __init__(self, file: BinaryIO, allowed: AllowedGlobals, encoding: str) -> None:
-        super().__init__(file, encoding=encoding)
-        self._allowed = allowed
+    allowed: AllowedGlobals
 
     def find_class(self, module_name: str, global_name: str) -> Any:
-        try:
-            return self._allowed[module_name, global_name]
-        except KeyError:
-            raise RefusedGlobalError(f"{module_name}.{global_name}") from None
+        if (module_name, global_name) not in self.allowed:
+            raise pickle.UnpicklingError(
+                f"it asks for {module_name}.{global_name}, which such files never need and which "
+                "could run any code; nothing was run"
+            )
+        return self.allowed[module_name, global_name]
 
 
 def restricted_load(
-    file: BinaryIO, allowed: AllowedGlobals, *, encoding: str = "ASCII", source: str | None = None
+    path: str | os.PathLike[str], allowed: AllowedGlobals, encoding: str = "ASCII"
 ) -> Any:
-    """Returns the object pickled in ``file``, which may use the allowed globals alone.
+    """Returns the object pickled in a file, which may use the allowed globals alone.
 
     Args:
-        file: opened for reading bytes.
+        path: of the file.
         allowed: (module, name) as the pickle spells them -> what to use in their place. Whatever
             stands here is called with arguments out of the file: name harmless things only.
         encoding: of Python 2 strings; "latin1" where they hold the bytes of arrays.
-        source: how error messages name the file; None takes its own name.
 
     Raises:
+        FileNotFoundError: no such file.
         ValueError: another global, or not a readable pickle.
     """
-    source = source or str(getattr(file, "name", "the stream"))
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no file at {path}: check the path or fetch the data again")
+    content = Path(path).read_bytes()
     try:
-        check_pickle_memory(file)
-        return _RestrictedUnpickler(file, allowed, encoding).load()
-    except RefusedGlobalError as error:
-        raise ValueError(
-            f"{source} refused: it asks for {error}, which its kind of file never needs and which "
-            "could run any code; nothing was run. Get the file from its original source again"
-        ) from error
+        _check_memory(content)
+        reader = _RestrictedUnpickler(io.BytesIO(content), encoding=encoding)
+        reader.allowed = allowed
+        return _with_arrays(reader.load(), {})
     except Exception as error:  # a broken pickle can raise nearly anything
         raise ValueError(
-            f"cannot unpickle {source} ({type(error).__name__}: {error}): "
-            "the file is damaged or of another kind; fetch it again"
+            f"cannot unpickle {path} ({type(error).__name__}: {error}): it is refused, damaged or "
+            "of another kind; fetch it again from its original source"
         ) from error
+
+
+def _check_memory(content: bytes) -> None:
+    """Raises ValueError where a pickle of few bytes would take its reader's memory.
+
+    The standard reader makes room for what a file announces: for the highest number of its memo,
+    up to 64 GiB, for the longest of its strings (which ``pickletools`` compares with the file), and
+    for its frames.
+    """
+    for number, (operation, argument, place) in enumerate(pickletools.genops(content)):
+        if operation.name in _PUTS and int(argument or 0) > number:
+            raise ValueError(f"a place {argument} for one of {number} objects")
+        if operation.name == "FRAME" and int(argument or 0) > len(content) - (place or 0):
+            raise ValueError(f"a frame of {argument} bytes, beyond the end")
 
 
 def read_log_mel_pickle(path: str | os.PathLike[str]) -> Tensor:
@@ -96,20 +102,19 @@ def read_log_mel_pickle(path: str | os.PathLike[str]) -> Tensor:
         ValueError: names a global that such a file does not need, damaged, another shape or type,
             or NaN or infinite values.
     """
-    remedy = "compute it from the wav file instead (INPUT.AUDIO_SOURCE wav)"
-    path = _existing_file(path)
-    with path.open("rb") as file:
-        examples = restricted_load(file, _TENSOR_GLOBALS, source=str(path))
-    if not isinstance(examples, Tensor) or not examples.is_floating_point():
-        kind = examples.dtype if isinstance(examples, Tensor) else type(examples).__name__
-        raise ValueError(f"expected one float tensor in {path}, got {kind}; {remedy}")
-    if examples.shape[1:] != LOG_MEL_EXAMPLE_SHAPE or len(examples) == 0:
+    examples = restricted_load(path, _TENSOR_GLOBALS)
+    found, good = type(examples).__name__, False
+    if isinstance(examples, Tensor):
+        found = f"{examples.dtype} {list(examples.shape)}"
+        good = examples.shape[1:] == LOG_MEL_EXAMPLE_SHAPE and examples.numel() > 0
+        good = good and examples.is_floating_point()
+        if good and not examples.isfinite().all():
+            found, good = "values that are not all finite", False
+    if not good:
         raise ValueError(
-            f"expected log-mel examples [S, 1, 96, 64] with S >= 1 in {path}, got "
-            f"{list(examples.shape)}; {remedy}"
+            f"expected a float tensor [S, 1, 96, 64] with S >= 1 in {path}, got {found}; compute "
+            "the log-mel from the wav file instead (INPUT.AUDIO_SOURCE wav)"
         )
-    if not torch.isfinite(examples).all():
-        raise ValueError(f"the log-mel examples in {path} are not all finite; {remedy}")
     # A copy: strides and storage come out of the file and may overlap or exceed what is shown.
     return torch.empty(examples.shape, dtype=torch.float32).copy_(examples)
 
@@ -125,28 +130,10 @@ def load_checkpoint_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
         FileNotFoundError: no such file.
         ValueError: names any other global, damaged, or not a dictionary.
     """
-    path = _existing_file(path)
-    with path.open("rb") as file:
-        if file.read(4) == _ZIP:
-            raise ValueError(
-                f"cannot unpickle {path}: it is no pickle but an archive, as torch.save writes "
-                "them; rename it to .pth"
-            )
-        file.seek(0)
-        content = restricted_load(file, CHECKPOINT_GLOBALS, encoding="latin1", source=str(path))
+    content = restricted_load(path, _CHECKPOINT_GLOBALS, "latin1")
     if not isinstance(content, dict):
         raise ValueError(f"expected a dictionary in {path}, got {type(content).__name__}")
-    try:
-        return _with_arrays(content, {})
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"cannot unpickle {path}: {error}; fetch it again") from error
-
-
-def _existing_file(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file at {path}: check the path or fetch the data again")
-    return path
+    return content
 
 
 # Stand-ins. A pickle can set attributes of what it is given, so that it gets functions and classes
@@ -163,9 +150,7 @@ def _rebuild_tensor(
     storage_offset: int,
     size: tuple[int, ...],
     stride: tuple[int, ...],
-    requires_grad: bool = False,
-    backward_hooks: Any = None,
-    metadata: Any = None,
+    *gradient_and_hooks: Any,
 ) -> Tensor:
     """``torch._utils._rebuild_tensor_v2`` without gradient and hooks, within its storage."""
     # The untyped half of a storage is no public name, but every public way to it warns.
@@ -180,19 +165,11 @@ def _rebuild_tensor(
     return torch.empty(0, dtype=storage.dtype).set_(untyped, storage_offset, size, stride)
 
 
-def _rebuild_parameter(data: Tensor, requires_grad: bool, backward_hooks: Any) -> Tensor:
-    return data
-
-
 def _encode(text: str, encoding: str) -> bytes:
     """Bytes, as protocol 2 spells them."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes encoded as {encoding!r}, expected latin1")
     return text.encode("latin1")
-
-
-def _empty_bytes() -> bytes:
-    return b""
 
 
 class _DtypeRecipe:
@@ -216,14 +193,22 @@ class _ArrayRecipe:
 
     array: np.ndarray | None = None
 
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         shape, dtype, is_fortran, content = state[-4:]
         self.array = _build_array(content, dtype, shape, "F" if is_fortran else "C")
 
 
 def _build_array(
-    content: bytes | bytearray | str, recipe: _DtypeRecipe, shape: tuple[int, ...], order: str
+    content: bytes | bytearray | str,
+    recipe: _DtypeRecipe,
+    shape: tuple[int, ...],
+    order: str,
+    axis_order: tuple[int, ...] | None = None,
 ) -> np.ndarray:
+    """Also arrays as protocol 5 spells them; ``axis_order`` names the axes of a permuted one."""
     if isinstance(content, str):  # Python 2's bytes, read as latin1
         content = content.encode("latin1")
     if not isinstance(content, bytes | bytearray):
@@ -233,27 +218,8 @@ def _build_array(
     flat = np.frombuffer(content, recipe.dtype)
     # A copy in the machine's byte order: torch takes neither another order nor read-only memory.
     array = flat.astype(recipe.dtype.newbyteorder("="), copy=True)
-    return array.reshape(shape, order="F" if order == "F" else "C")
-
-
-def _reconstruct(kind: Any, shape: tuple[int, ...], code: bytes | str) -> _ArrayRecipe:
-    return _ArrayRecipe()
-
-
-def _array_from_buffer(
-    content: bytes | bytearray,
-    dtype: _DtypeRecipe,
-    shape: tuple[int, ...],
-    order: str,
-    axis_order: tuple[int, ...] | None = None,
-) -> np.ndarray:
-    """Arrays as protocol 5 spells them. ``axis_order`` names the axes of a permuted array."""
-    array = _build_array(content, dtype, shape, order)
+    array = array.reshape(shape, order="F" if order == "F" else "C")
     return array if axis_order is None else array.transpose(axis_order)
-
-
-def _scalar(dtype: _DtypeRecipe, content: bytes | str) -> np.generic:
-    return _build_array(content, dtype, (1,), "C")[0]
 
 
 def _with_arrays(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
@@ -287,21 +253,19 @@ _TENSOR_GLOBALS: AllowedGlobals = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("_codecs", "encode"): _encode,
 }
-
-CHECKPOINT_GLOBALS: AllowedGlobals = {
+_CHECKPOINT_GLOBALS: dict[tuple[str, str], Callable[..., Any]] = {
     **_TENSOR_GLOBALS,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("__builtin__", "bytes"): _empty_bytes,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *gradient_and_hooks: data,
+    ("__builtin__", "bytes"): lambda: b"",
     ("numpy", "dtype"): _DtypeRecipe,
     ("numpy", "ndarray"): _ArrayRecipe,
-    # NumPy 2 renamed `core` to `_core`; files hold the name of the version that wrote them.
-    **{
-        (f"numpy.{core}.{module}", name): stand_in
-        for core in ("core", "_core")
-        for module, name, stand_in in (
-            ("multiarray", "_reconstruct", _reconstruct),
-            ("multiarray", "scalar", _scalar),
-            ("numeric", "_frombuffer", _array_from_buffer),
-        )
-    },
 }
+# NumPy 2 renamed `core` to `_core`; files hold the name of the version that wrote them.
+for _core in ("numpy.core", "numpy._core"):
+    _CHECKPOINT_GLOBALS |= {
+        (f"{_core}.multiarray", "_reconstruct"): _ArrayRecipe,
+        (f"{_core}.multiarray", "scalar"): lambda dtype, content: _build_array(
+            content, dtype, (1,), "C"
+        )[0],
+        (f"{_core}.numeric", "_frombuffer"): _build_array,
+    }
