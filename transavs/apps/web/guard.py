@@ -247,8 +247,8 @@ class Guard:
         except HTTPException as error:
             refusal = JSONResponse({"detail": error.detail}, error.status_code)
             await refusal(scope, receive, send_with_headers)
-        except ClientDisconnect:
-            pass  # People close pages.
+        except (ClientDisconnect, asyncio.CancelledError):
+            pass  # People close pages, and the server ends although some are open.
 
     def _check(self, request: Request) -> int:
         """Returns how many bytes a request may have; raises HTTPException for a refused one."""
