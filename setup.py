@@ -143,7 +143,7 @@ COMMANDS = {
     "transavs-make-model-zoo": "make_model_zoo",
     "transavs-visualize": "visualize",
     "transavs-demo": "demo",
-    "transavs-webdemo": "webdemo",
+    "transavs-webdemo": "web",
     "transavs-predict": "predict",
     "transavs-prepare-demo": "prepare_demo",
     "transavs-collect-sounds": "collect_sounds",

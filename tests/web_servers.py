@@ -13,14 +13,14 @@ from typing import Any
 import listening_model
 import pytest
 
-from transavs.tools.webdemo import build_parser, build_server
+from transavs.apps.web import build_parser, build_server
 
 PATIENCE_SECONDS = 60
 
 
 @contextmanager
 def serve_page(folder: Path, max_seconds: int) -> Iterator[Any]:
-    """Yields the server, at a free port of this machine, for films of 1 MB.
+    """Yields the server, at a free port of this machine, for files of 1 MB.
 
     Args:
         folder: for the model and the page's files (``server.files``).
@@ -38,11 +38,12 @@ def serve_page(folder: Path, max_seconds: int) -> Iterator[Any]:
         words += ["--device", "cpu", "--max-seconds", str(max_seconds), "--max-megabytes", "1"]
         server: Any = build_server(build_parser().parse_args(words), folder / "files")
         listener.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, args=(listener,))
+        thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         server.port = listener.getsockname()[1]
         server.address = f"http://127.0.0.1:{server.port}"
         server.files = folder / "files"
+        server.visitors = server.config.app.visitors
         try:
             until = time.monotonic() + PATIENCE_SECONDS
             while not server.started:
@@ -50,7 +51,7 @@ def serve_page(folder: Path, max_seconds: int) -> Iterator[Any]:
                 time.sleep(0.05)
             yield server
         finally:
-            server.stop()
+            server.should_exit = True
             thread.join()
     # The end takes all files of users with it.
-    assert not list((folder / "files" / "sessions").glob("*"))
+    assert not list((folder / "files" / "visitors").glob("*"))

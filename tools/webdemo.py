@@ -1,8 +1,8 @@
-"""Serve a page on which films can be tried; see transavs/tools/webdemo.py."""
+"""Serve a page on which videos can be tried; see transavs/apps/web."""
 
 if __name__ == "__main__":
     try:
-        from transavs.tools.webdemo import main
+        from transavs.apps.web import main
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(main())

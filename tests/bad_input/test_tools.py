@@ -10,7 +10,7 @@ from films import write_film
 from mistakes import Case, cases, check, write
 from PIL import Image
 
-from transavs.apps import benchmark
+from transavs.apps import benchmark, web
 from transavs.tools import (
     ablation,
     check_avsbench,
@@ -29,7 +29,6 @@ from transavs.tools import (
     ship_model,
     train_net,
     visualize,
-    webdemo,
 )
 
 FILM = "--input {}/film.mp4 --output {}/out.mp4"
@@ -187,9 +186,9 @@ def test_results_and_pages(case, datasets_env, tmp_path, capsys):
     Case("a negative size", "prepare_demo", "--root {}/new --source drawn --scale -1", "-1",
          "scale|size"),
     Case("an unknown format", "draw_figure", "--output {}/a.doc", "a.doc", "png|svg"),
-    Case("a port too high", "webdemo", "--port 70000", "--port", "0 to 65535"),
-    Case("no time", "webdemo", "--max-seconds 0", "--max-seconds", "above 0"),
-    Case("no configuration", "webdemo", "--weights w.pth", "--weights", "name the configuration"),
+    Case("a port too high", "web", "--port 70000", "--port", "0 to 65535"),
+    Case("no time", "web", "--max-seconds 0", "--max-seconds", "above 0"),
+    Case("no configuration", "web", "--weights w.pth", "--weights", "name the configuration"),
 )  # fmt: skip
 def test_arguments(case, datasets_env, tmp_path, capsys):
     check(case, tmp_path, capsys)
@@ -198,7 +197,7 @@ def test_arguments(case, datasets_env, tmp_path, capsys):
 TOOLS = (
     ablation, benchmark, check_avsbench, collect_sounds, compose_scenes, convert_checkpoint, demo,
     demo_report, draw_figure, eval_robustness, eval_videos, make_model_zoo, precompute_audio,
-    prepare_demo, pretrain_audio, ship_model, train_net, visualize, webdemo,
+    prepare_demo, pretrain_audio, ship_model, train_net, visualize, web,
 )  # fmt: skip
 
 

@@ -1,9 +1,7 @@
-"""webdemo.py: mistakes on the command line, and the page in a real browser."""
+"""The page as it is served, in a real browser and without one."""
 
 import json
 import re
-import socket
-import sys
 import threading
 import time
 import zipfile
@@ -18,57 +16,9 @@ import pytest
 from browsers import asked_hosts, needs_chromium, open_browser
 from films import write_film
 
-from transavs.tools.webdemo import _listen, build_parser, main
-
 SIDE = listening_model.SIZE[0]
 PATIENCE_SECONDS = 60
-
-
-class TestMistakes:
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            (("--weights", "model.pth"), "name the configuration"),
-            (("--port", "70000"), "--port must lie in"),
-            (("--max-seconds", "0"), "--max-seconds must be above 0"),
-            (("--max-megabytes", "-1"), "--max-megabytes must be above 0"),
-            (("--max-megabytes", "inf"), "--max-megabytes must be above 0 and finite"),
-            (("--keep-minutes", "nan"), "--keep-minutes must be above 0"),
-            (("--at-once", "0"), "--at-once must be above 0"),
-            (("--host", "203.0.113.7"), "cannot listen at 203.0.113.7"),
-        ],
-    )
-    def test_options(self, capsys, options, message):
-        pytest.importorskip("gradio")
-        assert main(options) == 2
-        assert message in capsys.readouterr().err
-
-    def test_a_port_that_is_taken(self, capsys):
-        pytest.importorskip("gradio")
-        with socket.socket() as other:
-            other.bind(("127.0.0.1", 0))
-            other.listen()
-            assert main(["--port", str(other.getsockname()[1])]) == 2
-        assert "choose another --port" in capsys.readouterr().err
-
-    def test_a_port_that_a_server_which_starts_has(self, capsys):
-        pytest.importorskip("gradio")
-        with _listen("127.0.0.1", 0) as other:
-            assert main(["--port", str(other.getsockname()[1])]) == 2
-        assert "choose another --port" in capsys.readouterr().err
-
-    def test_without_gradio(self, capsys, monkeypatch):
-        monkeypatch.setitem(sys.modules, "gradio", None)
-        assert main([]) == 2
-        assert 'needs gradio, which is not installed: pip install "transavs[web]"' in (
-            capsys.readouterr().err
-        )
-
-    def test_there_is_no_way_to_share(self):
-        arguments = vars(build_parser().parse_args([]))
-        assert arguments["host"] == "127.0.0.1" and "share" not in arguments
-        with pytest.raises(SystemExit):
-            build_parser().parse_args(["--share"])
+COOKIE = "transavs_session"
 
 
 def black(_):
@@ -176,11 +126,11 @@ def fetch(driver, address):
 
 def upload_and_mark(browser, tmp_path):
     path = write_film(tmp_path / "barks.mp4", 2.0, picture=black, voices=(loud_then_quiet,))
-    upload(browser, "film-file", path)
+    upload(browser, "video-file", path)
     text = mark(browser)
-    assert "barks.mp4, with its own sound; view: mask" in text
-    assert "2.0 s, asked about 2 moments: 50 % of them have a mask" in text
-    # The film plays, and the line in the timeline goes with it.
+    assert "barks.mp4; audio: the video's own; view: mask" in text
+    assert "2.0 s, 2 frames shown to the model: 50% of them have a mask" in text
+    # The video plays, and the line in the timeline goes with it.
     film = browser.find_element("css selector", "#results video")
     wait(lambda: browser.execute_script("return arguments[0].readyState", film) >= 2)
     assert browser.execute_script("return arguments[0].duration", film) == pytest.approx(
@@ -206,25 +156,25 @@ def download_masks(browser):
 
 
 def take_silence(browser):
-    choose(browser, "sound", "silence")
+    choose(browser, "audio", "silence")
     text = mark(browser)
-    assert "barks.mp4, in silence" in text and "0 % of them have a mask" in text
+    assert "barks.mp4; audio: silence" in text and " 0% of them have a mask" in text
     # What was there before stays below, to compare.
     results = find(browser, "#results .transavs-result")
-    assert len(results) == 2 and "with its own sound" in results[1].text
+    assert len(results) == 2 and "the video's own" in results[1].text
 
 
-def lend_a_sound(browser, tmp_path):
+def lend_audio(browser, tmp_path):
     lender = write_film(tmp_path / "lender.mp4", 2.0, voices=(films.tone(300),))
-    upload(browser, "sound-file", lender)
+    upload(browser, "audio-file", lender)
     text = mark(browser)
-    assert "with the sound lender.mp4" in text and "100 % of them have a mask" in text
+    assert "audio: lender.mp4" in text and "100% of them have a mask" in text
 
 
 def upload_words(browser, tmp_path):
     words = tmp_path / "words.mp4"
     words.write_text("These are words.\n" * 100)
-    upload(browser, "film-file", words)
+    upload(browser, "video-file", words)
     text = mark(browser)
     assert "words.mp4" in text and "as a film" in text
     assert len(find(browser, "#results [role=alert]")) == 1
@@ -233,16 +183,16 @@ def upload_words(browser, tmp_path):
 
 def upload_a_long_film(browser, tmp_path):
     path = write_film(tmp_path / "long.mp4", 5.0, picture=black, voices=())
-    upload(browser, "film-file", path)
+    upload(browser, "video-file", path)
     assert "long.mp4 lasts 5.0 s: this page takes up to 4 s" in mark(browser)
 
 
 def upload_a_large_file(browser, tmp_path):
     path = tmp_path / "large.mp4"
     path.write_bytes(bytes(1_500_000))
-    if clear := find(browser, '#film-file button[aria-label="Clear"]'):
+    if clear := find(browser, '#video-file button[aria-label="Clear"]'):
         clear[0].click()
-    wait(lambda: find(browser, "#film-file input[type=file]"))[0].send_keys(str(path))
+    wait(lambda: find(browser, "#video-file input[type=file]"))[0].send_keys(str(path))
     wait(lambda: "maximum allowed size" in browser.find_element("tag name", "body").text)
 
 
@@ -252,31 +202,69 @@ def nobody_else_was_asked(browser):
     assert [each["message"] for each in severe] == []
 
 
-def ask_without_a_page(server, film):
-    """Marks as the page would have it; returns what was answered, as text."""
-    with urlopen(f"{server.address}/") as answer:
-        headers = {"Cookie": answer.headers["set-cookie"], "Content-Type": "application/json"}
-    with urlopen(f"{server.address}/config") as answer:
-        (function,) = (
-            each["id"] for each in json.load(answer)["dependencies"] if len(each["inputs"]) == 7
-        )
-    file = {"path": film, "meta": {"_type": "gradio.FileData"}}
-    wish = ["a file of mine", file, "the film's own", None, "mask", True, 0.5]
-    body = json.dumps({"data": wish, "fn_index": function, "session_hash": "abcdef"}).encode()
-    urlopen(Request(f"{server.address}/gradio_api/queue/join", body, headers)).close()
-    address = f"{server.address}/gradio_api/queue/data?session_hash=abcdef"
-    with urlopen(Request(address, headers=headers), timeout=PATIENCE_SECONDS) as answer:
-        return answer.read().decode()
+class Stranger:
+    """Whoever asks the server without its page."""
+
+    def __init__(self, server):
+        self.address = server.address
+        with urlopen(f"{self.address}/") as answer:
+            self.headers = {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
+        with urlopen(f"{self.address}/config") as answer:
+            calls = json.load(answer)["dependencies"]
+        (self.function,) = (each["id"] for each in calls if len(each["inputs"]) == 8)
+
+    def ask(self, path, body=None, **headers):
+        request = Request(f"{self.address}/{path}", body, self.headers | headers)
+        try:
+            with urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+                return answer.status, answer.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+
+    def upload(self, content):
+        part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n'
+        form = {"Content-Type": "multipart/form-data; boundary=x"}
+        return self.ask("gradio_api/upload", part + content + b"\r\n--x--\r\n", **form)
+
+    def mark(self, video, before=None):
+        """Status of the question, and what is told of it in the end."""
+        file = {"path": video, "meta": {"_type": "gradio.FileData"}}
+        wish = ["a file of mine", file, "the video's own", None, "mask", True, 0.5, before]
+        body = {"data": wish, "fn_index": self.function, "session_hash": "abcdef"}
+        kind = {"Content-Type": "application/json"}
+        status, text = self.ask("gradio_api/queue/join", json.dumps(body).encode(), **kind)
+        if status != 200:
+            return status, text
+        return status, self.ask("gradio_api/queue/data?session_hash=abcdef")[1]
 
 
 @pytest.mark.slow
-def test_files_of_the_server_are_not_copied(server, tmp_path):
-    secret = tmp_path / "secret.mp4"
-    write_film(secret, 1.0)
-    for path in (str(secret), "", "http://127.0.0.1/film.mp4"):
-        assert "your film is not here any more" in ask_without_a_page(server, path)
+def test_files_of_others_are_not_copied(server, tmp_path):
+    secret = write_film(tmp_path / "secret.mp4", 1.0)
+    anna, bert = Stranger(server), Stranger(server)
+    status, text = anna.upload(secret.read_bytes())
+    (path,) = json.loads(text)
+    assert status == 200 and "transavs-result" in anna.mark(path)[1]
+    for foreign in (str(secret), "", "http://127.0.0.1/video.mp4", path):
+        status, text = bert.mark(foreign)
+        assert status == 403 and "this file is not here" in text
+    # Nor is what was shown before taken from whoever asks.
+    assert "my words" not in anna.mark(path, {str(tmp_path): "my words"})[1]
+    for route in (f"gradio_api/file={path}", f"gradio_api/file/{path}", f"file={path}"):
+        assert anna.ask(route)[0] == bert.ask(route)[0] == 404
     # Gradio's File would leave an empty file for each question.
-    assert {each.name for each in server.files.iterdir()} <= {"examples", "sessions"}
+    assert {each.name for each in server.files.iterdir()} <= {"examples", "visitors"}
+
+
+@pytest.mark.slow
+def test_files_go_when_their_page_is_closed(server):
+    stranger = Stranger(server)
+    folder = server.visitors.find({COOKIE: stranger.headers["Cookie"].partition("=")[2]})
+    request = Request(f"{server.address}/gradio_api/heartbeat/abc", headers=stranger.headers)
+    with urlopen(request) as heartbeat:
+        heartbeat.read(5)
+        seen = folder.stat().st_mtime
+    wait(lambda: folder.stat().st_mtime < seen - 3000)
 
 
 @needs_chromium
@@ -286,7 +274,7 @@ def test_one_user(server, tmp_path):
         upload_and_mark(browser, tmp_path)
         download_masks(browser)
         take_silence(browser)
-        lend_a_sound(browser, tmp_path)
+        lend_audio(browser, tmp_path)
         upload_words(browser, tmp_path)
         upload_a_long_film(browser, tmp_path)
         nobody_else_was_asked(browser)
@@ -296,16 +284,16 @@ def test_one_user(server, tmp_path):
 @needs_chromium
 @pytest.mark.slow
 def test_two_users_at_once(server, tmp_path, monkeypatch):
-    from transavs.tools.web_page import page
+    from transavs.apps.web import page
 
     meeting = threading.Barrier(2, timeout=PATIENCE_SECONDS)
-    original = page.mark_film
+    original = page.mark_video
 
     def meet_and_mark(*arguments):
         meeting.wait()
         return original(*arguments)
 
-    monkeypatch.setattr(page, "mark_film", meet_and_mark)
+    monkeypatch.setattr(page, "mark_video", meet_and_mark)
     with ExitStack() as stack:
         anna, bert = (
             stack.enter_context(open_page(server, tmp_path / folder)) for folder in ("a", "b")
@@ -315,16 +303,19 @@ def test_two_users_at_once(server, tmp_path, monkeypatch):
             (tmp_path / name).mkdir()
             path = tmp_path / name / "mine.mp4"
             write_film(path, seconds, picture=black, voices=(films.tone(440),))
-            upload(browser, "film-file", path)
-            choose(browser, "sound", "the film's own")
+            upload(browser, "video-file", path)
+            choose(browser, "audio", "the video's own")
         for browser in (anna, bert):
             start(browser)
         for browser, seconds in ((anna, "2.0"), (bert, "3.0")):
-            wait(lambda b=browser, s=seconds: f"{s} s, asked about {s[0]} moments" in shown(b))
+            wait(
+                lambda b=browser, s=seconds: f"{s} s, {s[0]} frames shown to the model" in shown(b)
+            )
         nobody_else_was_asked(anna)
         nobody_else_was_asked(bert)
         # Neither can have what belongs to the other.
         film = find(anna, "#results video")[0].get_attribute("src")
         status, content = fetch(anna, film)
         assert status == 200 and b"ftyp" in content[:12]
-        assert fetch(bert, film) == (404, b"no such file")
+        status, content = fetch(bert, film)
+        assert status == 404 and b"no such file" in content
