@@ -21,7 +21,7 @@ class Case(NamedTuple):
 
     Attributes:
         name: of the case.
-        tool: module of ``transavs.tools``.
+        tool: module of ``transavs.apps`` or ``transavs.tools``.
         words: of the command line; ``{}`` stands for the test's folder.
         names: what the line must name: a file, or an option.
         told: regular expression of what the line must say: what is wrong, and the way out.
@@ -34,6 +34,13 @@ class Case(NamedTuple):
     names: str
     told: str
     prepare: Callable[[Path], Any] | None = None
+
+
+def command_module(name: str) -> Any:
+    """The module of a command, where it has moved to or where it still is."""
+    name = {"demo_report": "report"}.get(name, name)
+    room = "apps" if importlib.util.find_spec(f"transavs.apps.{name}") else "tools"
+    return importlib.import_module(f"transavs.{room}.{name}")
 
 
 def cases(*entries: Case) -> Any:
@@ -59,8 +66,7 @@ def check(case: Case, folder: Path, capsys: Any, options: Sequence[str] = ()) ->
     before = contents(folder)
     words = [word.replace("{}", str(folder)) for word in case.words.split()]
     capsys.readouterr()
-    room = "apps" if importlib.util.find_spec(f"transavs.apps.{case.tool}") else "tools"
-    main = importlib.import_module(f"transavs.{room}.{case.tool}").main
+    main = command_module(case.tool).main
     try:
         code = main([*words, *options])
     except SystemExit as ended:  # argparse

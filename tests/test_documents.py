@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
-import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog
+from mistakes import command_module
 
 import transavs
 from transavs.config import add_transavs_config, setup_cfg
@@ -40,7 +40,9 @@ DATASET_NAME = re.compile(r"\b(?:avsbench|demo)_(?:s4|ms3|avss_rgb|avss)_[a-z]+\
 KEY_ROW = re.compile(r"^\| `([A-Z][\w.]+)` \| `([^`]+)` \| .* \| ([^|]+) \|$", re.MULTILINE)
 CONFIG_KEY = re.compile(r"(?:MODEL|INPUT|DATASETS|SOLVER|TEST|DATALOADER)(?:\.[A-Z0-9_]+)+")
 #: Prefixes of a line that calls one of our commands -> the module that holds it.
-COMMAND = re.compile(r"^python (?:(?:tools|datasets)/(\w+)\.py|-m transavs\.tools\.(\w+))\s*(.*)$")
+COMMAND = re.compile(
+    r"^python (?:(?:tools|datasets)/(\w+)\.py|-m transavs\.(?:tools|apps)\.(\w+))\s*(.*)$"
+)
 
 
 def name_of(document: Path) -> str:
@@ -200,8 +202,7 @@ def parse(monkeypatch):
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
 
     def parse_command(module: str, words: list[str]) -> argparse.Namespace:
-        room = "apps" if importlib.util.find_spec(f"transavs.apps.{module}") else "tools"
-        tool = importlib.import_module(f"transavs.{room}.{module}")
+        tool = command_module(module)
         with pytest.raises(_Parsed) as stopped:
             tool.main(words)
         return stopped.value.arguments
