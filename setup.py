@@ -78,6 +78,8 @@ INSTALL_REQUIRES = [
     "Pillow>=9.4",
     "PyYAML>=6.0",
     "tabulate>=0.9",
+    "filelock>=3.29",
+    "Jinja2>=3.1",
     "tqdm>=4.64",
     "matplotlib>=3.6",
     "tensorboard>=2.11",
@@ -140,7 +142,6 @@ COMMANDS = {
     "transavs-ablation": "ablation",
     "transavs-benchmark": "benchmark",
     "transavs-export": "export",
-    "transavs-make-model-zoo": "make_model_zoo",
     "transavs-visualize": "visualize",
     "transavs-demo": "demo",
     "transavs-webdemo": "web",
@@ -148,7 +149,7 @@ COMMANDS = {
     "transavs-prepare-demo": "prepare_demo",
     "transavs-collect-sounds": "collect_sounds",
     "transavs-compose-scenes": "compose_scenes",
-    "transavs-demo-report": "demo_report",
+    "transavs-demo-report": "report",
     "transavs-check-avsbench": "check_avsbench",
     "transavs-install-detectron2": "install_detectron2",
 }
@@ -165,12 +166,8 @@ setup(
     py_modules=["transavs_commands"],
     packages=find_packages(include=["transavs", "transavs.*"]),
     package_data={
-        "transavs": [
-            "py.typed",
-            "weights/*.safetensors",
-            "engine/zoo/published.yaml",
-            "synthetic/classes.yaml",
-        ]
+        "transavs": ["py.typed", "weights/*.safetensors", "synthetic/classes.yaml"],
+        "transavs.apps.report": ["templates/*.html"],
     },
     cmdclass={"build_py": BuildWithConfigs},
     install_requires=INSTALL_REQUIRES,

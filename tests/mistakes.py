@@ -38,7 +38,7 @@ class Case(NamedTuple):
 
 def command_module(name: str) -> Any:
     """The module of a command, where it has moved to or where it still is."""
-    name = {"webdemo": "web"}.get(name, name)
+    name = {"webdemo": "web", "demo_report": "report"}.get(name, name)
     room = "apps" if importlib.util.find_spec(f"transavs.apps.{name}") else "tools"
     return importlib.import_module(f"transavs.{room}.{name}")
 

@@ -211,9 +211,9 @@ def plain(value: Any) -> Any:
 
 _HOLDER = """
 import sys
-from transavs.utils.folder_lock import ProcessLock
+from transavs.utils.folder_lock import lock_folder
 
-with ProcessLock(sys.argv[1]):
+with lock_folder(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
-import importlib.util
 import re
 import shlex
 from collections.abc import Iterator

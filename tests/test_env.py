@@ -3,7 +3,6 @@
 import importlib
 import subprocess
 import sys
-import types
 
 import pytest
 
@@ -35,7 +34,7 @@ class TestReport:
         assert env.main([]) == 0
         text = capsys.readouterr().out
         assert "Everything that is required is here" in text
-        for name in ("torch", "detectron2", "timm", "VGGish weights", "data root"):
+        for name in ("torch", "detectron2", "timm", "VGGish weights", "data root", "GPU available"):
             assert name in text
 
     def test_a_missing_package_is_named_with_its_remedy(self, without, capsys):
@@ -85,40 +84,20 @@ class TestReport:
         (tmp_path / "hub" / "checkpoints" / env.VGGISH_FILE).touch()
         assert env._vggish_weights().status == "found"
 
-    def test_demo_extras(self, monkeypatch):
+    def test_what_is_optional(self, monkeypatch):
         monkeypatch.setattr(env.shutil, "which", lambda command: None)
         monkeypatch.setattr(env.importlib.util, "find_spec", lambda name: None)
-        findings = {finding.name: finding for finding in env._demo_extras()}
-        assert {finding.status for finding in findings.values()} == {"absent"}
+        monkeypatch.setattr(env, "REQUIRED_PACKAGES", {})
+        findings = {finding.name: finding for finding in env.collect_findings()}
+        names = [*env.EXTRAS, "Debian packages"]
+        assert {findings[name].status for name in names} == {"absent"}
         assert "no apt-get, dpkg-deb" in findings["Debian packages"].detail
-        assert "zstandard" in findings["zstandard"].detail
+        assert "pip install av (extra 'video')" in findings["av"].detail
 
-    def test_the_film_extra(self, without, monkeypatch):
-        found = env._video_extra()
-        assert found.status == "found" and "for films" in found.detail
-        without("av", ImportError("libavcodec.so: cannot open shared object file"))
-        assert "cannot be imported (libavcodec.so" in env._video_extra().detail
-        monkeypatch.setattr(env.importlib.util, "find_spec", lambda name: None)
-        assert env._video_extra().status == "absent" and "'video'" in env._video_extra().detail
-
-    def test_the_page_extra(self, monkeypatch):
-        monkeypatch.setattr(env.importlib.util, "find_spec", lambda name: object())
-        monkeypatch.setattr(env.importlib.metadata, "version", lambda name: "6.31.0")
-        assert env._web_extra().detail == "6.31.0, for the page"
-        monkeypatch.setattr(env.importlib.util, "find_spec", lambda name: None)
-        assert env._web_extra().status == "absent" and "'web'" in env._web_extra().detail
-
-    def test_a_gpu_is_named(self, monkeypatch):
-        torch = types.ModuleType("torch")
-        torch.cuda = types.SimpleNamespace(
-            is_available=lambda: True,
-            device_count=lambda: 2,
-            get_device_name=lambda index: "Card",
-        )
-        torch.version = types.SimpleNamespace(cuda="13.0")
-        monkeypatch.setitem(sys.modules, "torch", torch)
-        finding = env._accelerator()
-        assert (finding.status, finding.detail) == ("found", "2 x Card (CUDA 13.0)")
+    def test_without_detectron2(self, without, capsys):
+        without("detectron2.utils.collect_env", ImportError("no symbol"))
+        assert env.main([]) == 0
+        assert "no symbol" in capsys.readouterr().out
 
 
 class TestInstallDetectron2:

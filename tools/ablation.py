@@ -1,8 +1,8 @@
-"""Run a grid of trainings with several seeds, and report it; see transavs/tools/ablation.py."""
+"""Run a grid of trainings with several seeds, and report it; see transavs/apps/ablation."""
 
 if __name__ == "__main__":
     try:
-        from transavs.tools.ablation import main
+        from transavs.apps.ablation import main
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(main())

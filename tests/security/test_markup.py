@@ -2,9 +2,11 @@
 
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
-from transavs.tools import report_page
+from transavs.apps.report.clip_analysis import ClipAnalysis, ObjectTrack, QuerySummary
+from transavs.apps.report.page import ModelSection, ShownClip, render_page
 
 EVIL = """</title><script>alert(1)</script><img src=x onerror="alert(2)">'"&"""
 
@@ -36,12 +38,22 @@ def test_the_payload_works():
 
 
 def test_reports():
-    scores = {EVIL: {"M_J": 0.5, "M_J_nonempty": 0.5, "M_F": 0.5}}
-    check(report_page.page(EVIL, []))
-    check(report_page.scores_section({"a": scores}, {"a": EVIL}))
-    check(report_page.scores_section({}, {"a": EVIL}))
-    tags = check(report_page.figure(EVIL, EVIL))
-    assert [attributes["src"] for tag, attributes in tags if tag == "img"] == [EVIL]
+    scores = {"M_J": 0.5, "M_J_nonempty": 0.5, "M_F": 0.5}
+    results = {"a": {EVIL: scores}, "references": {"a": {EVIL: scores}}}
+    track, query = ObjectTrack(EVIL, [True], [0.5]), QuerySummary(0, 0.5, True, EVIL)
+    picture = np.zeros((2, 2, 3), np.uint8)
+    analysis = ClipAnalysis(
+        "shuffled", EVIL, EVIL, [[EVIL]], [0.5], [True], [0.5], [track], [[query]], picture
+    )
+    clip = ShownClip(EVIL, EVIL, [(analysis, EVIL, EVIL)])
+    section = ModelSection(EVIL, 1, [(EVIL, EVIL)], [clip])
+    tags = check(render_page(EVIL, results, {"a": EVIL, "no scores": EVIL}, [section]))
+    sources = [attributes["src"] for tag, attributes in tags if tag in ("img", "audio")]
+    assert sources == [EVIL] * 3
+    # Its own elements alone: none came out of a text.
+    count = len(tags)
+    harmless = render_page("x", results, {"a": "x", "no scores": "x"}, [section])
+    assert len(Tags(harmless).found) == count
 
 
 def test_the_page():

@@ -159,7 +159,7 @@ def test_a_file_has_one_writer_at_a_time(small, monkeypatch, capsys):
     def meanwhile(*call):
         monkeypatch.setattr(tool, "read_wav_examples", read)
         assert precompute(*arguments, "--datasets", "demo_ms3_val", options=SETS) == 2
-        assert f"another command is writing {store}: wait" in capsys.readouterr().err
+        assert f"another command is writing {store}: process" in capsys.readouterr().err
         return read(*call)
 
     monkeypatch.setattr(tool, "read_wav_examples", meanwhile)

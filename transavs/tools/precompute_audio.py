@@ -25,7 +25,7 @@ from transavs.tools.command_line import (
     split_names,
     start_logging,
 )
-from transavs.utils.folder_lock import FileLock
+from transavs.utils.folder_lock import lock_file
 from transavs.utils.progress import progress_bar
 from transavs.utils.whole_files import make_folder
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sounds = _sounds(names)
     encoder = _frozen_encoder(cfg, args.weights)
     make_folder(os.path.dirname(os.path.abspath(output)))
-    with FileLock(output):
+    with lock_file(output):
         _add(encoder, sounds, names, output, args.workers)
     return 0
 

@@ -35,7 +35,7 @@ from transavs.tools.command_line import (
     read_cfg,
     user_message,
 )
-from transavs.utils.folder_lock import ProcessLock
+from transavs.utils.folder_lock import lock_folder
 from transavs.utils.package_files import find_config
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def _work_alone(folder: str, held: ExitStack) -> None:
     refused: Exception | None = None
     if comm.is_main_process():
         try:
-            held.enter_context(ProcessLock(folder))
+            held.enter_context(lock_folder(folder))
         except (ValueError, OSError) as error:
             refused = error
     reason = comm.all_gather(str(refused or ""))[0]

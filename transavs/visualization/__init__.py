@@ -4,7 +4,6 @@ Nothing here needs a display, a model or a data set: inputs are the dicts that t
 and the model answers with.
 """
 
-from transavs.visualization.ablation_plot import AblationPanel, AblationRow, draw_ablation
 from transavs.visualization.clip_picture import ROWS, draw_clip
 from transavs.visualization.curves import draw_run_curves, draw_score_histogram, read_metrics
 from transavs.visualization.film_overlay import paint_masks, track_color
@@ -26,11 +25,8 @@ __all__ = [
     "ROWS",
     "TIMELINE_HEIGHT",
     "TRUTH_COLOR",
-    "AblationPanel",
-    "AblationRow",
     "FilmStrip",
     "TimelineMoment",
-    "draw_ablation",
     "draw_clip",
     "draw_log_mel",
     "draw_run_curves",

@@ -23,7 +23,7 @@ from transavs.apps.predict.workers import (
     ray_workers,
     run_workers,
 )
-from transavs.utils.folder_lock import FolderLock
+from transavs.utils.folder_lock import lock_folder
 from transavs.utils.progress import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def predict_manifest(
         check_address(settings.ray)
     predict = ItemPredictor(settings)
     description = predict.description
-    with FolderLock(output):
+    with lock_folder(output):
         store = ResultStore(output, items, description)
         if settings.retry_failed:
             store.retry_failed()

@@ -1,4 +1,4 @@
-"""What a model made of one clip under several sounds, as facts that a page can tell."""
+"""What a model makes of one clip under several sounds, as facts for a page."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import nn
 
 from transavs.data.avsbench import Record, dataset_root, subset_folder
 from transavs.data.objects_file import ObjectsFile
-from transavs.engine.trained_model import ClipAnswer, FrameQueries, ask
+from transavs.engine.trained_model import ClipAnswer, ask
 from transavs.evaluation import score_clip
 from transavs.utils.image_files import read_label_map
 from transavs.visualization import draw_clip
 from transavs.visualization.overlay import Image
 
-# An object counts as marked when more than this share of its visible pixels is.
+#: An object counts as marked when more than this share of its visible pixels is.
 MARKED_SHARE = 0.5
 _SHOWN_QUERIES = 3
-_FIRST_ROWS = ("frame", "truth", "prediction", "queries", "score", "log_mel")
-_LATER_ROWS = ("prediction", "log_mel")
+_FIRST_ROWS: tuple[str, ...] = ("frame", "truth", "prediction", "queries", "score", "log_mel")
+_LATER_ROWS: tuple[str, ...] = ("prediction", "log_mel")
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class ObjectTrack:
 
     Attributes:
         name: its class.
-        heard: by second: the object sounds (under another clip's sound: its class is heard).
-        marked: by second: share of its visible pixels inside the predicted mask, in [0, 1]; None
-            where nothing of it is visible.
+        heard: by second, whether it sounds (with another clip's sound: whether its class does).
+        marked: by second, the share of its visible pixels inside the predicted mask, in [0, 1];
+            None where nothing of it is visible.
     """
 
     name: str
@@ -42,13 +42,13 @@ class ObjectTrack:
 
 
 @dataclass(frozen=True)
-class QueryNote:
+class QuerySummary:
     """A query in one second.
 
     Attributes:
-        index: which query.
-        confidence: probability of "sounding object", in [0, 1].
-        sounds: it takes part in the mask.
+        index: which query it is.
+        confidence: its probability of "sounding object", in [0, 1].
+        sounds: whether it takes part in the mask.
         target: what most of its pixels lie on: an object's class, "background", or "" where it
             has no pixel, or where the data do not know the objects.
     """
@@ -60,18 +60,18 @@ class QueryNote:
 
 
 @dataclass(frozen=True)
-class Hearing:
+class ClipAnalysis:
     """A clip with one sound.
 
     Attributes:
-        condition: of the sound, a key of ``transavs.data.CONDITIONS``.
-        sound_of: id of the clip whose sound it is; "" for silence.
-        audio_file: that sound; None for silence.
+        condition: the sound's condition, a key of ``transavs.data.CONDITIONS``.
+        sound_of: the clip whose sound it is; "" for silence.
+        audio_file: the file of that sound; None for silence.
         heard: class names by second; None where the data do not tell.
         jaccard: percent by second, against the clip's ground truth; None for unlabelled frames.
-        something_sounds: by second: the ground truth of a labelled frame has a pixel.
-        predicted_share: share of all pixels that the model marked, in [0, 1], by second.
-        objects: of the clip; empty where the data do not know them.
+        something_sounds: by second, whether a labelled frame's ground truth has a pixel.
+        predicted_share: the share of all pixels that the model marked, in [0, 1], by second.
+        objects: the clip's objects; empty where the data do not know them.
         queries: the most confident ones by second; None for a model without queries.
         picture: uint8 ``[H, W, 3]``, RGB.
     """
@@ -84,7 +84,7 @@ class Hearing:
     something_sounds: list[bool]
     predicted_share: list[float]
     objects: list[ObjectTrack]
-    queries: list[list[QueryNote]] | None
+    queries: list[list[QuerySummary]] | None
     picture: Image
 
     @property
@@ -94,15 +94,22 @@ class Hearing:
         values = [value for value, sounds in pairs if sounds and value is not None]
         return float(np.mean(values)) if values else None
 
+    @property
+    def heard_seconds(self) -> dict[str, str]:
+        """When each class is heard, in words, by its name; {} also where the data do not tell."""
+        heard = self.heard or []
+        names = sorted({name for names in heard for name in names})
+        return {name: seconds_in_words([name in now for now in heard]) for name in names}
 
-class StoryTeller:
+
+class ClipAnalyzer:
     """Asks one model about the clips of one data set.
 
     Args:
-        model: in evaluation mode.
+        model: a model in evaluation mode.
         mapper: the evaluation mapper of its configuration.
         dataset_name: a registered data set; its records must have been read.
-        image_format: of the mapper's frames.
+        image_format: the channel order of the mapper's frames.
     """
 
     def __init__(self, model: nn.Module, mapper: Any, dataset_name: str, image_format: str) -> None:
@@ -111,10 +118,8 @@ class StoryTeller:
         self._image_format = image_format
         metadata = MetadataCatalog.get(dataset_name)
         self._sound_classes = list(metadata.sound_classes)
-        spec = metadata.spec
-        objects = ObjectsFile.read(
-            spec, f"{subset_folder(spec, dataset_root())}/{spec.data_folder}"
-        )
+        folder = subset_folder(metadata.spec, dataset_root())
+        objects = ObjectsFile.read(metadata.spec, f"{folder}/{metadata.spec.data_folder}")
         self._clips: Mapping[str, Any] = objects.clips if objects else {}
 
     def clip_jaccard(self, record: Record) -> float | None:
@@ -127,19 +132,25 @@ class StoryTeller:
         values = scores.jaccard[~scores.is_empty]
         return float(100 * values.mean()) if values.size else None
 
-    def hear(self, record: Record, condition: str, cell_width: int) -> Hearing:
+    def analyze(self, record: Record, condition: str, cell_width: int) -> ClipAnalysis:
         """Returns what the model makes of a clip whose record is under ``condition`` already."""
         clip = self._mapper(record)
         answer = ask(self._model, clip)
-        seconds = len(answer.masks)
         scores = score_clip(clip, answer.prediction)
-        jaccard: list[float | None] = [None] * seconds
+        jaccard: list[float | None] = [None] * len(answer.masks)
         for second, value in zip(scores.frame_index, scores.jaccard, strict=True):
             jaccard[int(second)] = float(100 * value)
         silent = record.get("audio_condition") == "silence"
-        heard = self._heard(record)
-        label_maps = self._label_maps(record)
-        return Hearing(
+        heard = None
+        if "sound_labels" in record:
+            by_second = record["sound_labels"]
+            heard = [[readable(self._sound_classes[label]) for label in now] for now in by_second]
+        items = self._clips.get(record["clip_id"])
+        label_maps, names = [], {}
+        if items is not None:
+            label_maps = [read_label_map(path) for path in record.get("object_mask_file_names", ())]
+            names = {int(item["id"]): readable(item["class"]) for item in items["objects"]}
+        return ClipAnalysis(
             condition=condition,
             sound_of="" if silent else str(record.get("audio_clip_id") or record["clip_id"]),
             audio_file=None if silent else record["audio_file"],
@@ -147,20 +158,20 @@ class StoryTeller:
             jaccard=jaccard,
             something_sounds=clip["union_masks"].flatten(1).any(1).tolist(),
             predicted_share=answer.masks.flatten(1).float().mean(1).tolist(),
-            objects=self._track_objects(record, condition, heard, label_maps, answer),
-            queries=self._note_queries(record, label_maps, answer),
+            objects=_track_objects(record, condition, heard, names, label_maps, answer),
+            queries=_summarize_queries(names, label_maps, answer),
             picture=self._draw(clip, answer, condition, cell_width),
         )
 
     def _draw(
         self, clip: dict[str, Any], answer: ClipAnswer, condition: str, cell_width: int
     ) -> Image:
-        rows = list(_FIRST_ROWS if condition == "original" else _LATER_ROWS)
+        rows = _FIRST_ROWS if condition == "original" else _LATER_ROWS
         queries = None
-        if answer.queries is not None:
+        if answer.queries is None:
+            rows = tuple(row for row in rows if row != "queries")
+        else:
             queries = [frame.pixels for frame in answer.queries]
-        elif "queries" in rows:
-            rows.remove("queries")
         return draw_clip(
             clip,
             answer.prediction,
@@ -170,54 +181,46 @@ class StoryTeller:
             cell_width=cell_width,
         )
 
-    def _heard(self, record: Record) -> list[list[str]] | None:
-        if "sound_labels" not in record:
-            return None
-        return [
-            [readable(self._sound_classes[label]) for label in labels]
-            for labels in record["sound_labels"]
-        ]
 
-    def _label_maps(self, record: Record) -> list[Image]:
-        """The label map of every second; [] where the data have none."""
-        if record["clip_id"] not in self._clips:
-            return []
-        return [read_label_map(path) for path in record.get("object_mask_file_names", ())]
+def _track_objects(
+    record: Record,
+    condition: str,
+    heard: list[list[str]] | None,
+    names: Mapping[int, str],
+    label_maps: Sequence[Image],
+    answer: ClipAnswer,
+) -> list[ObjectTrack]:
+    tracks = []
+    for label, name in names.items():
+        track = ObjectTrack(name, [], [])
+        for second, label_map in enumerate(label_maps):
+            if condition == "original":
+                track.heard.append(label in record["sounding_objects"][second])
+            else:
+                track.heard.append(heard is not None and name in heard[second])
+            inside = answer.masks[second].numpy()[label_map == label]
+            track.marked.append(float(inside.mean()) if inside.size else None)
+        tracks.append(track)
+    return tracks
 
-    def _object_names(self, record: Record) -> dict[int, str]:
-        items = self._clips.get(record["clip_id"], {"objects": []})["objects"]
-        return {int(item["id"]): readable(item["class"]) for item in items}
 
-    def _track_objects(
-        self,
-        record: Record,
-        condition: str,
-        heard: list[list[str]] | None,
-        label_maps: Sequence[Image],
-        answer: ClipAnswer,
-    ) -> list[ObjectTrack]:
-        tracks = []
-        for label, name in self._object_names(record).items():
-            sounds, marked = [], []
-            for second, label_map in enumerate(label_maps):
-                if condition == "original":
-                    sounds.append(label in record["sounding_objects"][second])
-                else:
-                    sounds.append(heard is not None and name in heard[second])
-                marked.append(_share_inside(label_map == label, answer.masks[second].numpy()))
-            tracks.append(ObjectTrack(name, sounds, marked))
-        return tracks
-
-    def _note_queries(
-        self, record: Record, label_maps: Sequence[Image], answer: ClipAnswer
-    ) -> list[list[QueryNote]] | None:
-        if answer.queries is None:
-            return None
-        names = {0: "background", **self._object_names(record)}
-        return [
-            _notes(queries, names, label_maps[second] if label_maps else None)
-            for second, queries in enumerate(answer.queries)
-        ]
+def _summarize_queries(
+    names: Mapping[int, str], label_maps: Sequence[Image], answer: ClipAnswer
+) -> list[list[QuerySummary]] | None:
+    if answer.queries is None:
+        return None
+    summaries: list[list[QuerySummary]] = []
+    for second, queries in enumerate(answer.queries):
+        summaries.append([])
+        for rank, index in enumerate(queries.index[:_SHOWN_QUERIES]):
+            pixels, target = queries.pixels[rank], ""
+            if label_maps and pixels.any():
+                label = int(np.bincount(label_maps[second][pixels]).argmax())
+                target = {0: "background", **names}.get(label, "?")
+            summaries[-1].append(
+                QuerySummary(index, queries.confidence[rank], queries.sounds[rank], target)
+            )
+    return summaries
 
 
 def choose_clips(
@@ -245,22 +248,15 @@ def choose_clips(
 
 
 def readable(name: str) -> str:
-    """A class as a person writes it."""
+    """Returns a class's name as a person writes it."""
     return name.replace("_", " ")
 
 
-def _share_inside(pixels: np.ndarray, mask: np.ndarray) -> float | None:
-    return float(mask[pixels].mean()) if pixels.any() else None
-
-
-def _notes(
-    queries: FrameQueries, names: Mapping[int, str], label_map: Image | None
-) -> list[QueryNote]:
-    notes = []
-    for rank, index in enumerate(queries.index[:_SHOWN_QUERIES]):
-        pixels = queries.pixels[rank]
-        target = ""
-        if label_map is not None and pixels.any():
-            target = names.get(int(np.bincount(label_map[pixels]).argmax()), "?")
-        notes.append(QueryNote(index, queries.confidence[rank], queries.sounds[rank], target))
-    return notes
+def seconds_in_words(present: Sequence[bool]) -> str:
+    """Returns "seconds 1, 2 and 5" for the seconds that are True, counted from one."""
+    numbers = [str(second + 1) for second, here in enumerate(present) if here]
+    if len(numbers) == len(present) > 1:
+        return "every second"
+    if len(numbers) < 2:
+        return f"second {numbers[0]}" if numbers else "no second"
+    return f"seconds {', '.join(numbers[:-1])} and {numbers[-1]}"

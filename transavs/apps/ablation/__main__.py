@@ -1,0 +1,5 @@
+"""``python -m transavs.apps.ablation``."""
+
+from transavs.apps.ablation import main
+
+raise SystemExit(main())

@@ -1,0 +1,5 @@
+"""``python -m transavs.apps.report``."""
+
+from transavs.apps.report import main
+
+raise SystemExit(main())
