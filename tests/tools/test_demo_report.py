@@ -13,7 +13,7 @@ from listening_model import LOUD_JACCARD, MARKED_PIXELS, OBJECT_PIXELS
 from PIL import Image
 
 from transavs.data import AVSDatasetMapper, load_records, with_condition
-from transavs.engine.trained_model import ask, load_trained_model
+from transavs.engine.trained_model import load_trained_model, predict_clip
 from transavs.tools.clip_story import Hearing, StoryTeller, choose_clips
 from transavs.tools.command_line import read_cfg
 from transavs.tools.demo_report import main
@@ -233,7 +233,7 @@ def test_queries_share_the_mask(teller: StoryTeller) -> None:
     # Two believed queries with overlapping masks: a pixel goes to the larger p m.
     model = teller._model
     model.query_decoder.mask_logits.data[1] = 5.0
-    answer = ask(model, teller._mapper(load_records("demo_ms3_test")[0]))
+    answer = predict_clip(model, teller._mapper(load_records("demo_ms3_test")[0]))
     (frame, *_) = answer.queries
     assert frame.pixels.sum(0).max() == 1
     assert (frame.pixels.any(0) <= answer.masks[0].numpy()).all()

@@ -12,7 +12,7 @@ from torch import nn
 
 from transavs.data.avsbench import Record, dataset_root, subset_folder
 from transavs.data.objects_file import ObjectsFile
-from transavs.engine.trained_model import ClipAnswer, FrameQueries, ask
+from transavs.engine.trained_model import ClipPrediction, FrameQueries, predict_clip
 from transavs.evaluation import score_clip
 from transavs.utils.image_files import read_label_map
 from transavs.visualization import draw_clip
@@ -123,14 +123,14 @@ class StoryTeller:
         None where no labelled frame does.
         """
         clip = self._mapper(record)
-        scores = score_clip(clip, ask(self._model, clip, most_queries=0).prediction)
+        scores = score_clip(clip, predict_clip(self._model, clip, most_queries=0).prediction)
         values = scores.jaccard[~scores.is_empty]
         return float(100 * values.mean()) if values.size else None
 
     def hear(self, record: Record, condition: str, cell_width: int) -> Hearing:
         """Returns what the model makes of a clip whose record is under ``condition`` already."""
         clip = self._mapper(record)
-        answer = ask(self._model, clip)
+        answer = predict_clip(self._model, clip)
         seconds = len(answer.masks)
         scores = score_clip(clip, answer.prediction)
         jaccard: list[float | None] = [None] * seconds
@@ -153,7 +153,7 @@ class StoryTeller:
         )
 
     def _draw(
-        self, clip: dict[str, Any], answer: ClipAnswer, condition: str, cell_width: int
+        self, clip: dict[str, Any], answer: ClipPrediction, condition: str, cell_width: int
     ) -> Image:
         rows = list(_FIRST_ROWS if condition == "original" else _LATER_ROWS)
         queries = None
@@ -194,7 +194,7 @@ class StoryTeller:
         condition: str,
         heard: list[list[str]] | None,
         label_maps: Sequence[Image],
-        answer: ClipAnswer,
+        answer: ClipPrediction,
     ) -> list[ObjectTrack]:
         tracks = []
         for label, name in self._object_names(record).items():
@@ -209,7 +209,7 @@ class StoryTeller:
         return tracks
 
     def _note_queries(
-        self, record: Record, label_maps: Sequence[Image], answer: ClipAnswer
+        self, record: Record, label_maps: Sequence[Image], answer: ClipPrediction
     ) -> list[list[QueryNote]] | None:
         if answer.queries is None:
             return None
