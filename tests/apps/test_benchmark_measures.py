@@ -142,7 +142,7 @@ def test_inference_and_training_of_each_meta_architecture(meta):
     assert (seconds["matching"] > 0) == (meta == "TransAVS")
     assert 0 < found["loss_share"] < 1
     assert 0 < found["activation_bytes"] < found["memory_bytes"]
-    assert "_losses" not in vars(model)  # the wrapping is gone
+    assert "losses" not in vars(model)  # the wrapping is gone
 
 
 def test_bfloat16_on_the_cpu():

@@ -152,32 +152,32 @@ class ClipGraph(nn.Module):
         """Returns what stands in the file and beside it: inputs, outputs, where they come from."""
         model: Any = self.model
         front_end = model.audio_encoder.front_end
-        every: list[int | str] = ["batch", "frames"]
-        picture = [*every, *self.size]
         mean, std = (values.flatten().tolist() for values in (model.pixel_mean, model.pixel_std))
         order = -1 if self.reversed_channels else 1
-        sound_shape = [*every, *self._sound_shape()]
+
+        def tensor(dtype: str, *shape: int | str, **more: Any) -> dict[str, Any]:
+            return {"dtype": dtype, "shape": ["batch", "frames", *shape], **more}
+
+        heard = tensor("float32", *self._sound_shape())
         if self.sound == "waveform":
-            sound_shape = ["batch", "samples"]
-        outputs: dict[str, Any] = {
-            "scores": {"dtype": "float32", "shape": picture, "range": [0, 1]},
-            "masks": {"dtype": "bool", "shape": picture},
+            heard["shape"] = ["batch", "samples"]
+        outputs = {
+            "scores": tensor("float32", *self.size, range=[0, 1]),
+            "masks": tensor("bool", *self.size),
         }
         if isinstance(model, TransAVS):
-            queries = len(model.query_generator.time_mixture)
-            logits = [*every, queries, model.query_decoder.class_head.out_features]
+            queries, classes = len(model.query_generator.time_mixture), model.num_sounding
             outputs |= {
-                "class_maps": {
-                    "dtype": "int64",
-                    "shape": picture,
-                    "range": [0, int(model.num_sounding)],
-                    "meaning": "0 where the mask is false, else 1 + the class",
-                },
-                "class_logits": {"dtype": "float32", "shape": logits},
-                "mask_logits": {
-                    "dtype": "float32",
-                    "shape": [*every, queries, "height / 4", "width / 4"],
-                },
+                "class_maps": tensor(
+                    "int64",
+                    *self.size,
+                    range=[0, int(classes)],
+                    meaning="0 where the mask is false, else 1 + the class",
+                ),
+                "class_logits": tensor(
+                    "float32", queries, model.query_decoder.class_head.out_features
+                ),
+                "mask_logits": tensor("float32", queries, "height / 4", "width / 4"),
             }
         return {
             "format": FORMAT,
@@ -198,13 +198,8 @@ class ClipGraph(nn.Module):
             "inference_rule": getattr(model, "inference_rule", "threshold"),
             "mask_threshold": model.mask_threshold,
             "inputs": {
-                "frames": {
-                    "dtype": "uint8",
-                    "shape": [*every, 3, *self.size],
-                    "channels": "RGB",
-                    "range": [0, 255],
-                },
-                self.sound: {"dtype": "float32", "shape": sound_shape},
+                "frames": tensor("uint8", 3, *self.size, channels="RGB", range=[0, 255]),
+                self.sound: heard,
             },
             "outputs": {name: outputs[name] for name in self.output_names},
         }
