@@ -27,8 +27,8 @@ class ClipAudio:
 
     Attributes:
         embeddings: F_a of each clip, float ``[B, T, D]``; zero after the end of a shorter one.
-        clip: int64 ``[N]``, of each frame, in ascending order.
-        second: int64 ``[N]``, of each frame.
+        clip: int64 ``[N]``, in ascending order.
+        second: int64 ``[N]``.
         frames: how many frames each clip has, or one number for all.
     """
 
@@ -41,7 +41,7 @@ class ClipAudio:
     def pack(cls, embeddings: list[Tensor], seconds: list[Tensor]) -> ClipAudio:
         """Of clips of any length: ``[T_b, D]``, and the second of each frame, ``[F_b]``."""
         frames = [len(own) for own in seconds]
-        clip = torch.arange(len(frames)).repeat_interleave(torch.tensor(frames))
+        clip = torch.cat([torch.full_like(own, row) for row, own in enumerate(seconds)])
         device = embeddings[0].device
         return cls(
             torch.nn.utils.rnn.pad_sequence(embeddings, batch_first=True),

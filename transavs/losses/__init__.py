@@ -1,6 +1,7 @@
 """Losses of TransAVS (matching, supervised and self-supervised query terms) and of the baseline."""
 
 from transavs.losses.agreement import AudioVisualAlignmentLoss
+from transavs.losses.build import build_criterion, num_classes
 from transavs.losses.criterion import SetCriterion
 from transavs.losses.dense import audio_visual_matching_loss, frame_bce_loss, union_masks
 from transavs.losses.functional import dice_loss, mask_bce_loss, softmax_focal_loss
@@ -17,9 +18,11 @@ __all__ = [
     "StepwiseThreshold",
     "audio_query_mask_loss",
     "audio_visual_matching_loss",
+    "build_criterion",
     "dice_loss",
     "frame_bce_loss",
     "mask_bce_loss",
+    "num_classes",
     "query_homogeneity",
     "softmax_focal_loss",
     "union_masks",

@@ -13,14 +13,13 @@ from torch import Tensor
 
 
 class FrameMasks(NamedTuple):
-    """What a rule says about each pixel of N frames, each ``[N, H, W]``.
+    """What a rule says about the pixels of N frames, each ``[N, H, W]``.
 
     Attributes:
-        masks: bool, whether the pixel is foreground.
-        scores: float32 in [0, 1], how much of it sounds.
-        classes: int64, the sounding class in [0, num_sounding) of a foreground pixel; any other
-            pixel's is without meaning.
-        winners: int64, the query with the largest ``p m``; None by the rule that has no such query.
+        masks: bool, whether a pixel is foreground.
+        scores: float32 in [0, 1].
+        classes: int64, the sounding class in [0, num_sounding) of a foreground pixel.
+        winners: int64, the query with the largest ``p m``; None by the sum.
     """
 
     masks: Tensor
@@ -69,13 +68,12 @@ def semantic_sum_rule(
     background is a class, when the sum of one sounding class is above the background's.
     """
     classes = class_logits.float().softmax(-1)[..., :-1]
+    sounding, rest = classes[..., :num_sounding], classes[..., num_sounding:].sum(-1)
     probs = mask_logits.float().sigmoid()
-    sums = torch.einsum("nqc,nqhw->nchw", classes[..., :num_sounding], probs)
-    scores = torch.einsum("nq,nqhw->nhw", classes[..., :num_sounding].sum(-1), probs).clamp(max=1)
-    if num_sounding == classes.shape[-1]:
-        masks = scores > threshold
-    else:
-        rest = classes[..., num_sounding:].sum(-1)
+    sums = torch.einsum("nqc,nqhw->nchw", sounding, probs)
+    scores = torch.einsum("nq,nqhw->nhw", sounding.sum(-1), probs).clamp(max=1)
+    masks = scores > threshold
+    if num_sounding < classes.shape[-1]:
         masks = sums.amax(1) > torch.einsum("nq,nqhw->nhw", rest, probs)
     return FrameMasks(masks, scores, sums.argmax(1))
 
@@ -95,9 +93,8 @@ def is_non_void(class_logits: Tensor) -> Tensor:
 def non_void_queries(class_logits: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]:
     """Returns class and mask logits of the queries that :func:`argmax_rule` needs to see.
 
-    Of every frame as many are kept as have a class in the frame that has most of them, at least
-    one; those with a class come first, in their order. So only few masks are brought to full size,
-    and a GPU is waited for once, for their number.
+    Those with a class come first, in their order; as many are kept as in the frame that has most
+    of them, at least one. So few masks are brought to full size. A GPU is waited for once, here.
 
     Args:
         class_logits: ``[N, Q, K + 1]``.
@@ -108,8 +105,9 @@ def non_void_queries(class_logits: Tensor, mask_logits: Tensor) -> tuple[Tensor,
     numbers = torch.arange(count, device=class_logits.device)
     order = torch.where(non_void, 0, count).add(numbers).argsort(1)
     kept: Any = non_void.sum(1).amax(0).clamp(min=1).item()
-    torch._check(kept >= 1)
-    torch._check(kept <= count)
+    if torch.compiler.is_compiling():  # what torch.export cannot know
+        torch._check(kept >= 1)
+        torch._check(kept <= count)
     order = order[:, :kept, None]
     return (
         class_logits.gather(1, order.expand(-1, -1, class_logits.shape[-1])),

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from transavs.audio import AudioEncoder, build_audio_encoder
 from transavs.losses import (
-    AudioQueryDistanceLoss,
     AudioVisualAlignmentLoss,
-    HungarianMatcher,
     SetCriterion,
-    StepwiseThreshold,
+    build_criterion,
+    num_classes,
 )
 from transavs.modeling.clip_batch import ClipBatch, ClipModel, Size
 from transavs.modeling.inference import RULES, non_void_queries, resize_logits
@@ -25,6 +24,9 @@ from transavs.modeling.pixel_decoder import build_pixel_decoder
 from transavs.modeling.query_decoder import QueryDecoder
 from transavs.modeling.query_generator import AudioQueryGenerator
 from transavs.structures import ClipAudio, PixelFeatures, QueryOutput
+
+#: Outputs of the decoder layers, the last one last, and what the pixel decoder gave.
+Segmentation = tuple[list[QueryOutput], PixelFeatures]
 
 # Statistics go to the event storage this often: each is a transfer from the device.
 _LOG_PERIOD = 20
@@ -117,7 +119,7 @@ class TransAVS(ClipModel):
                 dropout=node.DROPOUT,
             ),
             "query_decoder": QueryDecoder(
-                _num_classes(cfg),
+                num_classes(cfg),
                 node.HIDDEN_DIM,
                 node.NUM_HEADS,
                 node.FEEDFORWARD_DIM,
@@ -145,15 +147,14 @@ class TransAVS(ClipModel):
         results = []
         for batch in self.batches(clips):
             audio = self.listen(batch)
-            outputs, features = self.segment(batch.images, audio)
+            output = self.segment(batch.images, audio)
             if self.training:
-                return self.losses(outputs, features, audio, batch)
-            queries = outputs[-1] if with_queries else None
-            results += self.postprocess((outputs, features), batch, queries)
+                return self.losses(output, audio, batch)
+            queries = output[0][-1] if with_queries else None
+            results += self.postprocess(output, batch, queries)
         return results
 
-    def segment(self, images: Tensor, audio: ClipAudio) -> tuple[list[QueryOutput], PixelFeatures]:
-        """Returns the outputs of the decoder layers, the last one last, and the pixel decoder's."""
+    def segment(self, images: Tensor, audio: ClipAudio) -> Segmentation:
         maps = self.image_features(images)
         queries, position = self.query_generator(audio.embeddings, audio.clip, audio.second)
         features = self.pixel_decoder(maps)
@@ -161,15 +162,9 @@ class TransAVS(ClipModel):
         outputs = self.query_decoder(queries, position, features, all_layers=all_layers)
         return outputs, features
 
-    def losses(
-        self,
-        outputs: list[QueryOutput],
-        features: PixelFeatures,
-        audio: ClipAudio,
-        batch: ClipBatch,
-    ) -> dict[str, Tensor]:
+    def losses(self, output: Segmentation, audio: ClipAudio, batch: ClipBatch) -> dict[str, Tensor]:
         """Returns the weighted losses of a batch, and logs what the queries do."""
-        targets = batch.targets()
+        (outputs, features), targets = output, batch.targets()
         # delta of Eq. (18) follows the trainer's iteration, which resuming restores.
         storage = get_event_storage() if has_event_storage() else None
         iteration = storage.iter if storage else 0
@@ -188,7 +183,7 @@ class TransAVS(ClipModel):
             losses["loss_agreement"] = alignment * self.agreement_weight
         return losses
 
-    def candidates(self, output: tuple[list[QueryOutput], PixelFeatures]) -> tuple[Tensor, Tensor]:
+    def candidates(self, output: Segmentation) -> tuple[Tensor, Tensor]:
         last = output[0][-1]
         if self.inference_rule == "argmax":
             return non_void_queries(last.class_logits, last.mask_logits)
@@ -200,46 +195,10 @@ class TransAVS(ClipModel):
         """Eq. (14) and (15): see ``transavs/modeling/inference.py``."""
         class_logits, mask_logits = logits
         resized = resize_logits(mask_logits, padded, size, wanted)
-        apply = RULES[self.inference_rule]
-        found = apply(class_logits, resized, self.mask_threshold, self.num_sounding)
+        found = RULES[self.inference_rule](
+            class_logits, resized, self.mask_threshold, self.num_sounding
+        )
         result = {"masks": found.masks, "scores": found.scores}
         if self.num_sounding > 1:
             result["class_maps"] = torch.where(found.masks, found.classes + 1, 0)
         return result
-
-
-def _num_classes(cfg: CfgNode) -> int:
-    """Classes of the decoder without "no object": the sounding ones, and perhaps the background."""
-    node = cfg.MODEL.TRANSAVS
-    return int(node.NUM_CLASSES) + bool(node.BACKGROUND_TARGET)
-
-
-def build_criterion(cfg: CfgNode) -> SetCriterion:
-    """Returns the losses that a configuration asks for."""
-    node = cfg.MODEL.TRANSAVS
-
-    def threshold(bounds: list[float]) -> StepwiseThreshold:
-        return StepwiseThreshold(
-            bounds[0], bounds[1], node.THRESHOLD_PERIOD, max(cfg.SOLVER.MAX_ITER, 1)
-        )
-
-    distance_loss = None
-    if node.AQDL_WEIGHT:
-        distance_loss = AudioQueryDistanceLoss(
-            node.HIDDEN_DIM, node.AQDL_DISTANCE, node.AQDL_EPSILON, node.AQDL_NORMALIZE
-        )
-    return SetCriterion(
-        _num_classes(cfg),
-        HungarianMatcher(node.CLASS_WEIGHT, node.DICE_WEIGHT, node.MASK_BCE_WEIGHT),
-        distance_loss,
-        threshold(node.AQDL_THRESHOLD),
-        threshold(node.AQML_THRESHOLD),
-        class_weight=node.CLASS_WEIGHT,
-        dice_weight=node.DICE_WEIGHT,
-        aqdl_weight=node.AQDL_WEIGHT,
-        aqml_weight=node.AQML_WEIGHT,
-        mask_bce_weight=node.MASK_BCE_WEIGHT,
-        focal_gamma=node.FOCAL_GAMMA,
-        no_object_weight=node.NO_OBJECT_WEIGHT,
-        num_sounding=node.NUM_CLASSES,
-    )

@@ -82,9 +82,6 @@ class AudioQueryGenerator(nn.Module):
                 end of a shorter clip.
             clip: int64 ``[N]``, which clip each frame is of.
             second: int64 ``[N]``, which second of it the frame shows.
-
-        Raises:
-            ValueError: clips of more seconds than a mixture of whole clips has weights for.
         """
         if self.context == "clip":
             # One set of queries for a clip.

@@ -200,9 +200,6 @@ def test_a_graph_that_fails_when_it_runs(tmp_path, monkeypatch, capsys, exported
         (["--output", "model.pt"], "--output must end in .onnx"),
         (["--output", "a.onnx", "--weights", "b.pth"], "--weights without --config-file"),
         (["--output", "a.onnx", "--evaluate", "demo_ms3_test"], "needs --sound examples"),
-        (["--output", "a.onnx", "--frames", "3"], "--frames is about --latency: add that"),
-        (["--output", "a.onnx", "--repeats", "3"], "--repeats is about --latency: add that"),
-        (["--output", "a.onnx", "--no-compile"], "--no-compile is about --latency: add that"),
         (["--output", "a.onnx", "MODEL.WEIGHTS", "b"], "MODEL.WEIGHTS without --config-file"),
         # Nor is a folder left behind that nothing was written into.
         (

@@ -166,12 +166,6 @@ def _check(args: argparse.Namespace) -> None:
     check_model_options(args, args.opts[::2])
     if args.weights and args.random_weights:
         raise ValueError("--weights and --random-weights exclude each other")
-    if not args.latency:
-        parser = build_parser()
-        for name in ("frames", "repeats", "no_compile"):
-            if getattr(args, name) != parser.get_default(name):
-                option = f"--{name.replace('_', '-')}"
-                raise ValueError(f"{option} is about --latency: add that, or leave {option} out")
     if args.evaluate and args.sound != "examples":
         raise ValueError(
             f"--evaluate needs --sound examples, which is what data sets give, got {args.sound}"

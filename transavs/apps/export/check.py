@@ -161,8 +161,8 @@ def measure_latency(
         name: lambda own=own: own(graph.clips_of(*inputs))  # type: ignore[misc]
         for name, own in models.items()
     }
-    arrays = [part.numpy() for part in inputs]
-    calls["onnxruntime"] = lambda: exported(*arrays, "scores", "masks")
+    frames_array, sound_array = (part.numpy() for part in inputs)
+    calls["onnxruntime"] = lambda: exported(frames_array, sound_array, "scores", "masks")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
