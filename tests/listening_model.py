@@ -18,7 +18,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from transavs.audio import SILENCE_LOG_MEL
-from transavs.modeling.inference import argmax_masks, competing_queries, resize_logits
+from transavs.modeling.inference import argmax_rule, resize_logits
 from transavs.structures import QueryOutput
 
 # Multiples of 16, so that the objects' edges fall between cells of stride 4.
@@ -76,21 +76,16 @@ class ListeningModel(nn.Module):
         self.query_decoder = FixedQueries()
         self.criterion = Criterion()
 
-    def forward(self, clips: list[dict[str, Any]]) -> list[dict[str, Tensor]]:
+    def forward(self, clips: list[dict[str, Any]], with_queries: bool = False) -> list[Any]:
         results = []
         for clip in clips:
             loud = clip["audio"].flatten(1).mean(1) > SILENCE_LOG_MEL + 0.01
             output = self.query_decoder(loud)[-1]
             size = (int(clip["height"]), int(clip["width"]))
-            frames = []
-            for class_logits, mask_logits in zip(
-                output.class_logits, output.mask_logits, strict=True
-            ):
-                kept = competing_queries(class_logits)
-                logits = resize_logits(mask_logits[kept], SIZE, SIZE, size)
-                frames.append(argmax_masks(class_logits[kept], logits, 0.5))
-            masks, scores = zip(*frames, strict=True)
-            results.append({"masks": torch.stack(masks), "scores": torch.stack(scores)})
+            logits = resize_logits(output.mask_logits, SIZE, SIZE, size)
+            found = argmax_rule(output.class_logits, logits, 0.5, 1)
+            result = {"masks": found.masks, "scores": found.scores}
+            results.append(result | ({"queries": output} if with_queries else {}))
         return results
 
 

@@ -22,7 +22,7 @@ from transavs.engine.nonfinite import NonFiniteWatch
 from transavs.engine.optimizer import build_optimizer
 from transavs.engine.query_watch import QueryWatch
 from transavs.engine.steps import MixedPrecisionSteps, TrainingSteps
-from transavs.engine.trained_model import ask_each
+from transavs.engine.trained_model import predict_clips
 from transavs.evaluation import AVSEvaluator
 
 SCALED, FAULTY = "losses scaled as for fp16", "a clip that is not finite"
@@ -131,9 +131,9 @@ def ask(options: tuple[object, ...], device: str) -> dict[str, Any]:
         WAITS.clear()
         evaluator.process(asked, answers)
         scoring = dict(WAITS)
-        with QueryWatch(model, 0.5) as queries:
-            model(asked)
-        noted = ask_each(model, asked, most_queries=5)
+        queries = QueryWatch(model, 0.5)
+        queries(asked)
+        noted = predict_clips(model, asked, most_queries=5)
     sums = [float(answer[name].double().sum()) for answer in answers for name in sorted(answer)]
     for frame in (frame for answer in noted for frame in answer.queries or []):
         sums += [*frame.confidence, *map(float, frame.sounds), float(frame.pixels.sum())]

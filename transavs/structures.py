@@ -22,6 +22,48 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class ClipAudio:
+    """What is heard in B clips, and which second of which clip each of N frames shows.
+
+    Attributes:
+        embeddings: F_a of each clip, float ``[B, T, D]``; zero after the end of a shorter one.
+        clip: int64 ``[N]``, in ascending order.
+        second: int64 ``[N]``.
+        frames: how many frames each clip has, or one number for all.
+    """
+
+    embeddings: Tensor
+    clip: Tensor
+    second: Tensor
+    frames: list[int] | int
+
+    @classmethod
+    def pack(cls, embeddings: list[Tensor], seconds: list[Tensor]) -> ClipAudio:
+        """Of clips of any length: ``[T_b, D]``, and the second of each frame, ``[F_b]``."""
+        frames = [len(own) for own in seconds]
+        clip = torch.cat([torch.full_like(own, row) for row, own in enumerate(seconds)])
+        device = embeddings[0].device
+        return cls(
+            torch.nn.utils.rnn.pad_sequence(embeddings, batch_first=True),
+            clip.to(device, non_blocking=True),
+            torch.cat(seconds).to(device, non_blocking=True),
+            frames,
+        )
+
+    @classmethod
+    def of_whole_clips(cls, embeddings: Tensor) -> ClipAudio:
+        """Of clips ``[B, T, D]`` that are equally long and have a frame a second."""
+        clips, seconds = embeddings.shape[:2]
+        clip = torch.arange(clips, device=embeddings.device)[:, None].expand(-1, seconds)
+        second = torch.arange(seconds, device=embeddings.device).expand(clips, -1)
+        return cls(embeddings, clip.flatten(), second.flatten(), seconds)
+
+    def of_frames(self) -> Tensor:
+        """Returns the embedding of the second that each frame shows, ``[N, D]``."""
+        return self.embeddings[self.clip, self.second]
+
+
+@dataclass(frozen=True)
 class PixelFeatures:
     """What a pixel decoder makes of the image features of N frames.
 
@@ -49,6 +91,11 @@ class QueryOutput:
     queries: Tensor
     class_logits: Tensor
     mask_logits: Tensor
+
+    def of_frames(self, first: int, last: int) -> QueryOutput:
+        """Returns those of the frames from ``first`` to before ``last``."""
+        parts = (self.queries, self.class_logits, self.mask_logits)
+        return QueryOutput(*(part[first:last] for part in parts))
 
 
 @dataclass(frozen=True)

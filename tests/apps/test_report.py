@@ -21,7 +21,7 @@ from transavs.apps.report.clip_analysis import (
 )
 from transavs.apps.report.page import number
 from transavs.data import AVSDatasetMapper, load_records, with_condition
-from transavs.engine.trained_model import ask, load_trained_model
+from transavs.engine.trained_model import load_trained_model, predict_clip
 from transavs.tools.command_line import read_cfg
 
 RESULTS = {
@@ -238,7 +238,7 @@ def test_queries_share_the_mask(analyzer: ClipAnalyzer) -> None:
     # Two believed queries with overlapping masks: a pixel goes to the larger p m.
     model = analyzer._model
     model.query_decoder.mask_logits.data[1] = 5.0
-    answer = ask(model, analyzer._mapper(load_records("demo_ms3_test")[0]))
+    answer = predict_clip(model, analyzer._mapper(load_records("demo_ms3_test")[0]))
     (frame, *_) = answer.queries
     assert frame.pixels.sum(0).max() == 1
     assert (frame.pixels.any(0) <= answer.masks[0].numpy()).all()

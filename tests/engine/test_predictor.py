@@ -18,7 +18,7 @@ from transavs.data.clip_audio import build_clip_audio
 from transavs.engine import predictor as predictor_module
 from transavs.engine.known_classes import known_classes
 from transavs.engine.predictor import OWN_SOUND, SILENCE, VideoPredictor
-from transavs.engine.trained_model import ask
+from transavs.engine.trained_model import predict_clip
 from transavs.video import ArrayFilm, FileSound, FilmFile, WaveformSound
 
 SIDE = listening_model.SIZE[0]
@@ -156,7 +156,7 @@ class TestAgainstTheModel:
         mapper = AVSDatasetMapper(predictor.cfg, is_train=False)
         transform = mapper.augmentation.draw(40, 50, np.random.default_rng(0))
         small = np.stack(transform.apply_frames(list(frames))).transpose(0, 3, 1, 2)
-        expected = ask(
+        expected = predict_clip(
             predictor.model,
             {
                 "frames": torch.from_numpy(np.ascontiguousarray(small)),
@@ -189,7 +189,7 @@ class TestAgainstTheModel:
             "height": 40,
             "width": 50,
         }
-        expected = ask(predictor.model, whole).scores.numpy()
+        expected = predict_clip(predictor.model, whole).scores.numpy()
         film = ArrayFilm(frames, sound, sample_rate=44_100)
         silent = [one.score for one in predictor.predict(film, sound=SILENCE)]
         assert np.abs(silent - expected).max() > 0.01

@@ -1,4 +1,4 @@
-"""QueryWatch: sums over frames against a loop, models without queries, hooks that are taken off."""
+"""QueryWatch: sums over frames against a loop, and models without queries."""
 
 import math
 
@@ -11,26 +11,21 @@ from transavs.losses import query_homogeneity
 from transavs.structures import QueryOutput
 
 
-class Decoder(nn.Module):
-    def forward(self, output: QueryOutput) -> list[QueryOutput]:
-        # The last layer counts; this one must not.
-        first = QueryOutput(output.queries, output.class_logits + 9, output.mask_logits)
-        return [first, output]
-
-
 class Criterion(nn.Module):
     def confidence(self, output: QueryOutput) -> torch.Tensor:
         return output.class_logits.softmax(-1)[..., 0]
 
 
 class Model(nn.Module):
+    """Clips are their own results."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.query_decoder = Decoder()
+        self.query_decoder = nn.Identity()
         self.criterion = Criterion()
 
-    def forward(self, output: QueryOutput) -> QueryOutput:
-        return self.query_decoder(output)[-1]
+    def forward(self, clips: list[QueryOutput], with_queries: bool = False) -> list[dict]:
+        return [{"queries": clip} if with_queries else {} for clip in clips]
 
 
 def answers(*frames: int) -> list[QueryOutput]:
@@ -42,9 +37,8 @@ def answers(*frames: int) -> list[QueryOutput]:
 
 def test_sums_over_batches() -> None:
     model, batches = Model(), answers(2, 3)
-    with QueryWatch(model, 0.4) as watch:
-        for batch in batches:
-            model(batch)
+    watch = QueryWatch(model, 0.4)
+    assert watch(batches[:1]) + watch(batches[1:]) == [{}, {}]
     found = watch.scores()
     joined = QueryOutput(
         *(
@@ -62,33 +56,21 @@ def test_sums_over_batches() -> None:
 
 def test_no_frame_with_two() -> None:
     model = Model()
-    with QueryWatch(model, 1.0) as watch:
-        model(answers(2)[0])
+    watch = QueryWatch(model, 1.0)
+    watch(answers(2))
     found = watch.scores()
     assert math.isnan(found["query_cosine"]) and math.isnan(found["query_overlap"])
     assert found["queries_confident"] == 0
 
 
 def test_nothing_evaluated() -> None:
-    with QueryWatch(Model(), 0.5) as watch:
-        pass
-    assert all(math.isnan(value) for value in watch.scores().values())
-
-
-def test_the_hook_goes_also_after_an_error_and_into_the_wrapper() -> None:
-    model = Model()
-    wrapper = nn.Module()
-    wrapper.module = model
-    with pytest.raises(RuntimeError), QueryWatch(wrapper, 0.5):
-        assert model.query_decoder._forward_hooks
-        raise RuntimeError("out of memory")
-    assert not model.query_decoder._forward_hooks
+    scores = QueryWatch(Model(), 0.5).scores()
+    assert len(scores) == 3 and all(math.isnan(value) for value in scores.values())
 
 
 @pytest.mark.parametrize("lacking", ["query_decoder", "criterion"])
 def test_models_without_queries_are_left_alone(lacking: str) -> None:
     model = Model()
     delattr(model, lacking)
-    with QueryWatch(model, 0.5) as watch:
-        assert not any(module._forward_hooks for module in model.modules())
-    assert watch.scores() == {}
+    watch = QueryWatch(model, 0.5)
+    assert watch(answers(2)) == [{}] and watch.scores() == {}

@@ -258,7 +258,7 @@ def test_a_step_waits_for_the_device_once(monkeypatch, options):
     clips = [tiny_models.random_clip(), tiny_models.random_clip(masks=3)]
     steps = TrainingSteps(model, [clips, clips], optimizer, NonFiniteWatch("stop", 0))
     # Clips lie on the CPU, and so do their checks.
-    monkeypatch.setattr("transavs.modeling.clip_model.check_clips", lambda clips, training: None)
+    monkeypatch.setattr("transavs.modeling.clip_batch.check_clips", lambda clips, training: None)
     for clip in clips:
         del clip["frame_index"]
     transfers, lists = [], []

@@ -1,4 +1,4 @@
-"""Loading a model whole, and asking it about clips."""
+"""Loading a model whole, and predicting clips."""
 
 import logging
 
@@ -7,7 +7,7 @@ import tiny_models
 import torch
 from tiny_models import random_clip
 
-from transavs.engine.trained_model import ask, ask_each, load_trained_model
+from transavs.engine.trained_model import load_trained_model, predict_clip, predict_clips
 
 
 @pytest.fixture
@@ -18,11 +18,11 @@ def model():
 
 
 @pytest.mark.parametrize("widths", [(32, 32, 32), (32, 40, 32)], ids=["one size", "two sizes"])
-def test_a_batch_is_asked_as_its_clips_are(model, widths):
+def test_a_batch_is_predicted_as_its_clips_are(model, widths):
     clips = [random_clip(32, width, frames=2, seed=seed) for seed, width in enumerate(widths)]
-    together = ask_each(model, clips, 3)
+    together = predict_clips(model, clips, 3)
     for clip, answer in zip(clips, together, strict=True):
-        alone = ask(model, clip, 3)
+        alone = predict_clip(model, clip, 3)
         assert torch.equal(answer.masks, alone.masks)
         torch.testing.assert_close(answer.scores, alone.scores)
         assert len(answer.queries) == len(alone.queries) == 2

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from transavs.losses import AgreementLoss
+from transavs.losses import AudioVisualAlignmentLoss
 from transavs.structures import FrameTargets
 
 CHANNELS, AUDIO = 6, 5
 
 
-def make_case() -> tuple[AgreementLoss, torch.Tensor, torch.Tensor, FrameTargets]:
+def make_case() -> tuple[AudioVisualAlignmentLoss, torch.Tensor, torch.Tensor, FrameTargets]:
     """Three frames: two sounding masks, a background mask alone, nothing."""
-    loss = AgreementLoss(AUDIO, CHANNELS)
+    loss = AudioVisualAlignmentLoss(AUDIO, CHANNELS)
     with torch.no_grad():
         loss.bias.fill_(0.3)
     sounding = torch.zeros(2, 8, 12, dtype=torch.bool)
@@ -27,7 +27,7 @@ def make_case() -> tuple[AgreementLoss, torch.Tensor, torch.Tensor, FrameTargets
     return loss, torch.randn(3, AUDIO), torch.randn(3, CHANNELS, 4, 6), targets
 
 
-def expected(loss: AgreementLoss, audio, pixels, targets) -> float:
+def expected(loss: AudioVisualAlignmentLoss, audio, pixels, targets) -> float:
     def linear(layer, vector):
         return (
             layer.weight.detach().double().numpy() @ vector + layer.bias.detach().double().numpy()

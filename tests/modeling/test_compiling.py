@@ -8,6 +8,7 @@ from tiny_models import random_clip, tiny_cfg, tiny_model
 
 from transavs.engine import Trainer
 from transavs.modeling.compiling import compile_parts
+from transavs.structures import ClipAudio
 
 pytestmark = pytest.mark.compiles
 
@@ -26,9 +27,9 @@ def whole(part):
 @pytest.mark.parametrize("opts", [(), MASKED], ids=["plain", "masked"])
 def test_the_network_has_no_graph_breaks(opts):
     model = tiny_model(*opts)
-    embeddings, seconds = [torch.randn(5, 128), torch.randn(4, 128)], [torch.arange(2)] * 2
+    audio = ClipAudio.pack([torch.randn(5, 128), torch.randn(4, 128)], [torch.arange(2)] * 2)
     maps = whole(model.backbone)(torch.randn(4, 3, 64, 64))
-    queries, position = whole(model.query_generator)(embeddings, seconds)
+    queries, position = whole(model.query_generator)(audio.embeddings, audio.clip, audio.second)
     features = whole(model.pixel_decoder)(maps)
     expected = model.query_decoder(queries, position, features, all_layers=True)
     found = whole(model.query_decoder)(queries, position, features, all_layers=True)

@@ -7,7 +7,6 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from tiny_models import make_confident, random_clip, tiny_model
 
-from transavs.modeling.clip_frames import batch_frames
 from transavs.modeling.inference import resize_logits
 
 CONFIGS = {
@@ -126,22 +125,17 @@ def test_masks_follow_from_the_last_layer(rule):
     """The rules themselves are checked pixel by pixel elsewhere; here, that they are applied."""
     model = tiny_model("MODEL.TRANSAVS.INFERENCE.RULE", rule).eval()
     model.query_decoder.class_head.weight.data.normal_(std=1.0)
-    captured = {}
-    model.query_decoder.register_forward_hook(
-        lambda module, inputs, outputs: captured.update(last=outputs[-1])
-    )
     clip = random_clip(32, 40, height=24, width=30)
-    model([clip])
     with torch.no_grad():
         # About half of the queries shall sound.
-        margins = captured["last"].class_logits.diff(dim=-1)
+        margins = model([clip], with_queries=True)[0]["queries"].class_logits.diff(dim=-1)
         model.query_decoder.class_head.bias[0] += margins.median()
-    (result,) = model([clip])
-    output = captured["last"]
+    (result,) = model([clip], with_queries=True)
+    output = result["queries"]
     probs = output.class_logits.softmax(-1)
     sounding = 0
     for frame in range(5):
-        logits = resize_logits(output.mask_logits[frame], (32, 64), (32, 40), (24, 30))
+        logits = resize_logits(output.mask_logits[frame][None], (32, 64), (32, 40), (24, 30))[0]
         masks = logits.sigmoid()
         if rule == "semantic_sum":
             score = torch.einsum("q,qhw->hw", 1 - probs[frame, :, -1], masks).clamp(max=1)
@@ -202,27 +196,6 @@ def test_order_of_the_frames_is_that_of_frame_index():
     assert torch.equal(model([clip])[0]["scores"], every)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"frame_index": torch.tensor([0, 1, 2, 3, 5])}, r"second \(0 to 4\) of each of the 5 frames"),
-    ({"frame_index": torch.tensor([-1, 1, 2, 3, 4])}, "frame_index"),
-    ({"frame_index": torch.tensor([0, 1])}, r"of each of the 5 frames, got \[0, 1\]"),
-    ({"frame_index": None, "audio": torch.zeros(4, 1, 96, 64)}, "5 frames and 4 seconds"),
-    ({"audio": torch.full((5, 1, 96, 64), float("nan"))}, "'c1': the log-mel examples hold NaN"),
-    ({"audio": torch.full((5, 1, 96, 64), float("inf"))}, "hold NaN or infinite"),
-    ({"audio": torch.zeros(6, 1, 96, 64)}, "6 seconds of audio.*at most 5"),
-    ({"audio": torch.zeros(5, 96, 64)}, "96, 64"),
-    ({"frames": torch.zeros(5, 3, 32, 32)}, r"'c1': expected frames uint8 \[F, 3, H, W\], got"),
-    ({"frames": torch.zeros(5, 32, 32, 3, dtype=torch.uint8)}, r"got torch.uint8 \[5, 32, 32, 3\]"),
-])  # fmt: skip
-@pytest.mark.parametrize("training", [True, False])
-def test_wrong_input_is_told(change, message, training):
-    clip = {**random_clip(), "clip_id": "c1", **change}
-    if clip["frame_index"] is None:
-        del clip["frame_index"]
-    with pytest.raises(ValueError, match=message):
-        tiny_model().train(training)([clip])
-
-
 def test_network_that_has_diverged_has_no_finite_loss():
     """An error here would let the other processes wait: the trainer sees it by the losses."""
     model = tiny_model()
@@ -272,8 +245,9 @@ def test_pictures_are_normalised_in_the_order_of_the_config():
     model = tiny_model("MODEL.PIXEL_MEAN", "[1.0,2.0,3.0]", "MODEL.PIXEL_STD", "[1.0,2.0,4.0]")
     clip = random_clip(40, 32)
     clips = [clip, random_clip(32, 32, frames=1)]
-    images, sizes = batch_frames(clips, model.pixel_mean, model.pixel_std, model.size_divisibility)
-    assert images.shape == (6, 3, 64, 32) and sizes == [(40, 32), (32, 32)]
+    (batch,) = model.batches(clips)
+    images = batch.images
+    assert images.shape == (6, 3, 64, 32) and batch.sizes == [(40, 32), (32, 32)]
     for channel, (mean, std) in enumerate([(1, 1), (2, 2), (3, 4)]):
         expected = (clip["frames"][:, channel].float() - mean) / std
         torch.testing.assert_close(images[:5, channel, :40], expected)

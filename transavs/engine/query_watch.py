@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -16,10 +15,10 @@ from transavs.structures import QueryOutput
 _SUMS = ("cosine", "overlap", "pairs", "confident", "frames")
 
 
-class QueryWatch:
-    """Context in which every answer of a model's query decoder is noted.
+class QueryWatch(nn.Module):
+    """A model in evaluation whose queries are noted whenever it predicts clips.
 
-    A model without ``query_decoder`` and ``criterion`` is left alone.
+    A model without ``query_decoder`` and ``criterion`` predicts as it is.
 
     Args:
         model: also in the wrapper of several processes.
@@ -27,31 +26,24 @@ class QueryWatch:
     """
 
     def __init__(self, model: nn.Module, threshold: float) -> None:
-        model = getattr(model, "module", model)
-        self._decoder: Any = getattr(model, "query_decoder", None)
-        self._criterion: Any = getattr(model, "criterion", None)
+        super().__init__()
+        self._model = model
+        inner = getattr(model, "module", model)
+        criterion: Any = getattr(inner, "criterion", None)
+        watches = hasattr(inner, "query_decoder") and hasattr(criterion, "confidence")
+        self._confidence: Any = criterion.confidence if watches else None
         self._threshold = threshold
         # Frame by frame, to be summed once and exactly: in whatever order, in however many parts.
         self._values: dict[str, list[float]] = {key: [] for key in _SUMS}
-        self._hook: Any = None
 
-    def __enter__(self) -> QueryWatch:
-        if self._watches:
-            self._hook = self._decoder.register_forward_hook(self._note)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._hook is not None:
-            self._hook.remove()
-
-    @property
-    def _watches(self) -> bool:
-        return self._decoder is not None and hasattr(self._criterion, "confidence")
+    def forward(self, clips: list[dict[str, Any]]) -> Any:
+        """Returns what the model does."""
+        if self._confidence is None:
+            return self._model(clips)
+        results = self._model(clips, with_queries=True)
+        for result in results:
+            self._note(result.pop("queries"))
+        return results
 
     def scores(self) -> dict[str, float]:
         """Returns what was seen in all processes together; all of them must call it.
@@ -63,7 +55,7 @@ class QueryWatch:
             :func:`transavs.losses.query_homogeneity`). NaN where there is nothing to divide by;
             {} for a model without queries.
         """
-        if not self._watches:
+        if self._confidence is None:
             return {}
         gathered = comm.all_gather(self._values)
         total = {
@@ -76,9 +68,8 @@ class QueryWatch:
         }
 
     @torch.no_grad()
-    def _note(self, module: nn.Module, inputs: Any, outputs: list[QueryOutput]) -> None:
-        output = outputs[-1]
-        confident: Tensor = self._criterion.confidence(output) > self._threshold
+    def _note(self, output: QueryOutput) -> None:
+        confident: Tensor = self._confidence(output) > self._threshold
         for frame in range(len(confident)):
             one = slice(frame, frame + 1)
             found = query_homogeneity(output.queries[one], output.mask_logits[one], confident[one])

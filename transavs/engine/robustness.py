@@ -139,8 +139,8 @@ def evaluate_loader(
     """
     if not watch_queries:
         return dict(inference_on_dataset(model, loader, evaluator))
-    with QueryWatch(model, cfg.MODEL.TRANSAVS.AQDL_THRESHOLD[1]) as watch:
-        results = dict(inference_on_dataset(model, loader, evaluator))
+    watch = QueryWatch(model, cfg.MODEL.TRANSAVS.AQDL_THRESHOLD[1])
+    results = dict(inference_on_dataset(watch, loader, evaluator))
     queries = watch.scores()
     if TASK in results:
         results[TASK] = {**results[TASK], **queries}

@@ -1,4 +1,4 @@
-"""Loads a trained model whole, asks it about clips, and notes what its queries said."""
+"""Loads a trained model whole, and predicts the masks and the queries of clips."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from transavs.engine import SafeCheckpointer
-from transavs.modeling.inference import resize_logits
+from transavs.modeling.inference import argmax_rule, resize_logits
 from transavs.pretrained.bundled_models import TRAINING_ONLY
 from transavs.structures import QueryOutput
 from transavs.utils.package_files import find_weights
@@ -45,8 +45,8 @@ class FrameQueries:
 
 
 @dataclass(frozen=True)
-class ClipAnswer:
-    """What a model says about a clip.
+class ClipPrediction:
+    """What a model predicts for a clip.
 
     Attributes:
         masks: bool ``[F, height, width]``, on the CPU.
@@ -63,7 +63,7 @@ class ClipAnswer:
 
     @property
     def prediction(self) -> dict[str, Tensor]:
-        """The dict that the model answers with."""
+        """Masks and scores in the form in which a model returns them."""
         return {"masks": self.masks, "scores": self.scores}
 
 
@@ -150,77 +150,65 @@ def _quiet(name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def ask(model: nn.Module, clip: Mapping[str, Any], most_queries: int = 8) -> ClipAnswer:
-    """Returns what a model in evaluation mode says about one clip.
-
-    Args:
-        model: any meta-architecture that takes clips.
-        clip: of the mapper.
-        most_queries: how many queries to note for each frame.
-    """
-    return ask_each(model, [clip], most_queries)[0]
+def predict_clip(
+    model: nn.Module, clip: Mapping[str, Any], most_queries: int = 8
+) -> ClipPrediction:
+    """Returns what a model in evaluation mode predicts for one clip, see :func:`predict_clips`."""
+    return predict_clips(model, [clip], most_queries)[0]
 
 
 @torch.no_grad()
-def ask_each(
+def predict_clips(
     model: nn.Module, clips: Sequence[Mapping[str, Any]], most_queries: int = 8
-) -> list[ClipAnswer]:
-    """Returns what a model in evaluation mode says about each of a batch of clips, as :func:`ask`.
+) -> list[ClipPrediction]:
+    """Returns what a model in evaluation mode predicts for each clip of a batch.
 
-    Noting the queries is not safe among threads that share the model: whoever has several lets
-    them take turns.
+    Args:
+        model: any meta-architecture that takes clips. One with a ``query_decoder`` is asked for its
+            queries.
+        clips: of the mapper.
+        most_queries: how many queries to keep of each frame.
     """
-    noted: list[QueryOutput] = []
-    decoder = getattr(model, "query_decoder", None)
-    hook = None
-    if decoder is not None:
-        hook = decoder.register_forward_hook(lambda *call: noted.append(call[-1][-1]))
-    try:
+    if hasattr(model, "query_decoder"):
+        outputs = model(list(clips), with_queries=True)
+    else:
         outputs = model(list(clips))
-    finally:
-        if hook is not None:
-            hook.remove()
-    # Frames follow each other clip by clip, in one call of the decoder or in several.
-    noted_frames = iter(
-        [(output, frame) for output in noted for frame in range(len(output.class_logits))]
-    )
-    answers = []
+    predictions = []
     for clip, output in zip(clips, outputs, strict=True):
         masks, scores = output["masks"].cpu(), output["scores"].float().cpu()
         queries = None
-        if noted:
-            num_sounding = cast(int, model.num_sounding)
+        if "queries" in output:
+            num_sounding: Any = model.num_sounding
             queries = [
-                _frame_queries(*next(noted_frames), mask, clip, most_queries, num_sounding)
-                for mask in masks
+                _frame_queries(
+                    output["queries"].of_frames(i, i + 1), mask, clip, most_queries, num_sounding
+                )
+                for i, mask in enumerate(masks)
             ]
         class_maps = output["class_maps"].cpu() if "class_maps" in output else None
-        answers.append(ClipAnswer(masks, scores, queries, class_maps))
-    return answers
+        predictions.append(ClipPrediction(masks, scores, queries, class_maps))
+    return predictions
 
 
 def _frame_queries(
-    output: QueryOutput,
-    frame: int,
-    mask: Tensor,
-    clip: Mapping[str, Any],
-    most: int,
-    num_sounding: int,
+    output: QueryOutput, mask: Tensor, clip: Mapping[str, Any], most: int, num_sounding: int
 ) -> FrameQueries:
-    class_logits = output.class_logits[frame].float().cpu()
+    """Of the queries of one frame, as :class:`FrameQueries`."""
+    class_logits = output.class_logits[0].float().cpu()
     confidence = class_logits.softmax(-1)[:, :num_sounding].amax(-1)
     sounds = class_logits.argmax(-1) < num_sounding
     order = confidence.argsort(descending=True, stable=True)[:most]
     pixels = torch.zeros((len(confidence), *mask.shape), dtype=torch.bool)
     kept = sounds.nonzero().flatten()
     if len(kept) and mask.any():
-        logits = output.mask_logits[frame].float().cpu()[kept]
-        height, width = logits.shape[-2:]
-        padded = (_MASK_STRIDE * height, _MASK_STRIDE * width)
+        logits = output.mask_logits.float().cpu()[:, kept]
+        padded = (_MASK_STRIDE * logits.shape[-2], _MASK_STRIDE * logits.shape[-1])
         size = (clip["frames"].shape[-2], clip["frames"].shape[-1])
-        probs = resize_logits(logits, padded, size, (mask.shape[0], mask.shape[1])).sigmoid()
-        winner = kept[(confidence[kept, None, None] * probs).argmax(0)]
-        pixels = (winner == torch.arange(len(confidence))[:, None, None]) & mask
+        logits = resize_logits(logits, padded, size, (mask.shape[0], mask.shape[1]))
+        # Which of the sounding queries wins a pixel does not depend on the threshold.
+        winners = argmax_rule(class_logits[None, kept], logits, 0.5, num_sounding).winners
+        assert winners is not None, "the argmax rule has winners"
+        pixels = (kept[winners[0]] == torch.arange(len(confidence))[:, None, None]) & mask
     return FrameQueries(
         order.tolist(), confidence[order].tolist(), sounds[order].tolist(), pixels[order].numpy()
     )

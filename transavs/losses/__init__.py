@@ -1,6 +1,7 @@
 """Losses of TransAVS (matching, supervised and self-supervised query terms) and of the baseline."""
 
-from transavs.losses.agreement import AgreementLoss
+from transavs.losses.agreement import AudioVisualAlignmentLoss
+from transavs.losses.build import build_criterion, num_classes
 from transavs.losses.criterion import SetCriterion
 from transavs.losses.dense import audio_visual_matching_loss, frame_bce_loss, union_masks
 from transavs.losses.functional import dice_loss, mask_bce_loss, softmax_focal_loss
@@ -10,16 +11,18 @@ from transavs.losses.query_terms import AudioQueryDistanceLoss, audio_query_mask
 from transavs.losses.schedule import StepwiseThreshold
 
 __all__ = [
-    "AgreementLoss",
     "AudioQueryDistanceLoss",
+    "AudioVisualAlignmentLoss",
     "HungarianMatcher",
     "SetCriterion",
     "StepwiseThreshold",
     "audio_query_mask_loss",
     "audio_visual_matching_loss",
+    "build_criterion",
     "dice_loss",
     "frame_bce_loss",
     "mask_bce_loss",
+    "num_classes",
     "query_homogeneity",
     "softmax_focal_loss",
     "union_masks",

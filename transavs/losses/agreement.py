@@ -19,7 +19,7 @@ from transavs.structures import FrameTargets
 _INITIAL_SCALE = 10.0
 
 
-class AgreementLoss(nn.Module):
+class AudioVisualAlignmentLoss(nn.Module):
     """Cross-entropy of scaled cosines between the sound of a frame and places of its picture.
 
     Both sides are projected to one space. A frame whose sound has a visible source gives a positive

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,26 +13,20 @@ from torch import Tensor, nn
 
 from transavs.audio import AudioEncoder, build_audio_encoder
 from transavs.losses import (
-    AgreementLoss,
-    AudioQueryDistanceLoss,
-    HungarianMatcher,
+    AudioVisualAlignmentLoss,
     SetCriterion,
-    StepwiseThreshold,
+    build_criterion,
+    num_classes,
 )
-from transavs.modeling.clip_audio import embed_clips
-from transavs.modeling.clip_model import ClipModel
-from transavs.modeling.inference import (
-    argmax_classes,
-    argmax_masks,
-    competing_queries,
-    resize_logits,
-    semantic_sum_classes,
-    semantic_sum_masks,
-)
+from transavs.modeling.clip_batch import ClipBatch, ClipModel, Size
+from transavs.modeling.inference import RULES, non_void_queries, resize_logits
 from transavs.modeling.pixel_decoder import build_pixel_decoder
 from transavs.modeling.query_decoder import QueryDecoder
 from transavs.modeling.query_generator import AudioQueryGenerator
-from transavs.structures import FrameTargets, PixelFeatures, QueryOutput
+from transavs.structures import ClipAudio, PixelFeatures, QueryOutput
+
+#: Outputs of the decoder layers, the last one last, and what the pixel decoder gave.
+Segmentation = tuple[list[QueryOutput], PixelFeatures]
 
 # Statistics go to the event storage this often: each is a transfer from the device.
 _LOG_PERIOD = 20
@@ -82,7 +75,7 @@ class TransAVS(ClipModel):
         inference_rule: str = "argmax",
         mask_threshold: float = 0.5,
         num_sounding: int | None = None,
-        agreement_loss: AgreementLoss | None = None,
+        agreement_loss: AudioVisualAlignmentLoss | None = None,
         agreement_weight: float = 0.0,
     ) -> None:
         super().__init__(
@@ -107,7 +100,7 @@ class TransAVS(ClipModel):
         audio_encoder = build_audio_encoder(cfg)
         agreement_loss = None
         if node.AGREEMENT_WEIGHT:
-            agreement_loss = AgreementLoss(audio_encoder.embedding_dim, node.HIDDEN_DIM)
+            agreement_loss = AudioVisualAlignmentLoss(audio_encoder.embedding_dim, node.HIDDEN_DIM)
         return {
             "backbone": backbone,
             "pixel_decoder": build_pixel_decoder(cfg, backbone.output_shape()),
@@ -126,7 +119,7 @@ class TransAVS(ClipModel):
                 dropout=node.DROPOUT,
             ),
             "query_decoder": QueryDecoder(
-                _num_classes(cfg),
+                num_classes(cfg),
                 node.HIDDEN_DIM,
                 node.NUM_HEADS,
                 node.FEEDFORWARD_DIM,
@@ -149,43 +142,29 @@ class TransAVS(ClipModel):
             "agreement_weight": node.AGREEMENT_WEIGHT,
         }
 
-    def _answer(
-        self,
-        clips: list[dict[str, Any]],
-        images: Tensor,
-        sizes: list[tuple[int, int]],
-        seconds: list[Tensor],
-    ) -> Any:
-        outputs, features, embeddings = self._predict(images, clips, seconds)
-        if self.training:
-            targets = self._targets(clips, images)
-            losses = self._losses(outputs, targets)
-            if self.agreement_loss is not None:
-                heard = [
-                    clip[own.to(clip.device, non_blocking=True)]
-                    for clip, own in zip(embeddings, seconds, strict=True)
-                ]
-                agreement = self.agreement_loss(
-                    torch.cat(heard), features.mask_features, targets, self.num_sounding
-                )
-                losses["loss_agreement"] = agreement * self.agreement_weight
-            return losses
-        padded = (images.shape[-2], images.shape[-1])
-        return self._postprocess(outputs[-1], clips, sizes, padded)
+    def forward(self, clips: list[dict[str, Any]], with_queries: bool = False) -> Any:
+        """Returns the losses in training, otherwise the masks: see ``ClipModel.forward``."""
+        results = []
+        for batch in self.batches(clips):
+            audio = self.listen(batch)
+            output = self.segment(batch.images, audio)
+            if self.training:
+                return self.losses(output, audio, batch)
+            queries = output[0][-1] if with_queries else None
+            results += self.postprocess(output, batch, queries)
+        return results
 
-    def _predict(
-        self, images: Tensor, clips: list[dict[str, Any]], seconds: list[Tensor]
-    ) -> tuple[list[QueryOutput], PixelFeatures, list[Tensor]]:
-        """Outputs of the decoder layers, the pixel decoder's features, and F_a of each clip."""
-        maps = self._image_features(images)
-        embeddings = embed_clips(self.audio_encoder, clips, self.device)
-        queries, position = self.query_generator(embeddings, seconds)
+    def segment(self, images: Tensor, audio: ClipAudio) -> Segmentation:
+        maps = self.image_features(images)
+        queries, position = self.query_generator(audio.embeddings, audio.clip, audio.second)
         features = self.pixel_decoder(maps)
         all_layers = self.training and self.deep_supervision
         outputs = self.query_decoder(queries, position, features, all_layers=all_layers)
-        return outputs, features, embeddings
+        return outputs, features
 
-    def _losses(self, outputs: list[QueryOutput], targets: FrameTargets) -> dict[str, Tensor]:
+    def losses(self, output: Segmentation, audio: ClipAudio, batch: ClipBatch) -> dict[str, Tensor]:
+        """Returns the weighted losses of a batch, and logs what the queries do."""
+        (outputs, features), targets = output, batch.targets()
         # delta of Eq. (18) follows the trainer's iteration, which resuming restores.
         storage = get_event_storage() if has_event_storage() else None
         iteration = storage.iter if storage else 0
@@ -197,92 +176,29 @@ class TransAVS(ClipModel):
                     statistics[name] = alike[name] / alike["pairs"]
             for name, value in statistics.items():
                 storage.put_scalar(f"queries/{name}", float(value), smoothing_hint=False)
+        if self.agreement_loss is not None:
+            alignment = self.agreement_loss(
+                audio.of_frames(), features.mask_features, targets, self.num_sounding
+            )
+            losses["loss_agreement"] = alignment * self.agreement_weight
         return losses
 
-    def _postprocess(
-        self,
-        output: QueryOutput,
-        clips: list[dict[str, Any]],
-        sizes: list[tuple[int, int]],
-        padded: tuple[int, int],
-    ) -> list[dict[str, Tensor]]:
-        rule, class_rule = _RULES[self.inference_rule]
-        queries = self._ruling_queries(output)
-        results = []
-        for clip, size in zip(clips, sizes, strict=True):
-            wanted = (int(clip.get("height", size[0])), int(clip.get("width", size[1])))
-            masks, scores, classes = [], [], []
-            for _ in range(len(clip["frames"])):
-                class_logits, mask_logits = next(queries)
-                logits = resize_logits(mask_logits, padded, size, wanted)
-                mask, score = rule(class_logits, logits, self.mask_threshold, self.num_sounding)
-                masks.append(mask)
-                scores.append(score)
-                if self.num_sounding > 1:
-                    found = class_rule(class_logits, logits, self.num_sounding)
-                    classes.append(torch.where(mask, found + 1, 0))
-            result = {"masks": torch.stack(masks), "scores": torch.stack(scores)}
-            if classes:
-                result["class_maps"] = torch.stack(classes)
-            results.append(result)
-        return results
+    def candidates(self, output: Segmentation) -> tuple[Tensor, Tensor]:
+        last = output[0][-1]
+        if self.inference_rule == "argmax":
+            return non_void_queries(last.class_logits, last.mask_logits)
+        return last.class_logits, last.mask_logits
 
-    def _ruling_queries(self, output: QueryOutput) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields class and mask logits of each frame's queries that its pixels may go to."""
-        if self.inference_rule != "argmax":
-            yield from zip(output.class_logits, output.mask_logits, strict=True)
-            return
-        # Only the few sounding queries are brought to full size. A GPU is waited for once, here,
-        # and not in every frame.
-        kept = competing_queries(output.class_logits).cpu()
-        frames, queries = kept.nonzero().T.to(output.class_logits.device, non_blocking=True)
-        counts = kept.sum(1).tolist()
-        yield from zip(
-            output.class_logits[frames, queries].split(counts),
-            output.mask_logits[frames, queries].split(counts),
-            strict=True,
+    def rule(
+        self, logits: tuple[Tensor, ...], padded: Size, size: Size, wanted: Size
+    ) -> dict[str, Tensor]:
+        """Eq. (14) and (15): see ``transavs/modeling/inference.py``."""
+        class_logits, mask_logits = logits
+        resized = resize_logits(mask_logits, padded, size, wanted)
+        found = RULES[self.inference_rule](
+            class_logits, resized, self.mask_threshold, self.num_sounding
         )
-
-
-# INFERENCE.RULE -> which pixels are foreground, and of which class.
-_RULES = {
-    "argmax": (argmax_masks, argmax_classes),
-    "semantic_sum": (semantic_sum_masks, semantic_sum_classes),
-}
-
-
-def _num_classes(cfg: CfgNode) -> int:
-    """Classes of the decoder without "no object": the sounding ones, and perhaps the background."""
-    node = cfg.MODEL.TRANSAVS
-    return int(node.NUM_CLASSES) + bool(node.BACKGROUND_TARGET)
-
-
-def build_criterion(cfg: CfgNode) -> SetCriterion:
-    """Returns the losses that a configuration asks for."""
-    node = cfg.MODEL.TRANSAVS
-
-    def threshold(bounds: list[float]) -> StepwiseThreshold:
-        return StepwiseThreshold(
-            bounds[0], bounds[1], node.THRESHOLD_PERIOD, max(cfg.SOLVER.MAX_ITER, 1)
-        )
-
-    distance_loss = None
-    if node.AQDL_WEIGHT:
-        distance_loss = AudioQueryDistanceLoss(
-            node.HIDDEN_DIM, node.AQDL_DISTANCE, node.AQDL_EPSILON, node.AQDL_NORMALIZE
-        )
-    return SetCriterion(
-        _num_classes(cfg),
-        HungarianMatcher(node.CLASS_WEIGHT, node.DICE_WEIGHT, node.MASK_BCE_WEIGHT),
-        distance_loss,
-        threshold(node.AQDL_THRESHOLD),
-        threshold(node.AQML_THRESHOLD),
-        class_weight=node.CLASS_WEIGHT,
-        dice_weight=node.DICE_WEIGHT,
-        aqdl_weight=node.AQDL_WEIGHT,
-        aqml_weight=node.AQML_WEIGHT,
-        mask_bce_weight=node.MASK_BCE_WEIGHT,
-        focal_gamma=node.FOCAL_GAMMA,
-        no_object_weight=node.NO_OBJECT_WEIGHT,
-        num_sounding=node.NUM_CLASSES,
-    )
+        result = {"masks": found.masks, "scores": found.scores}
+        if self.num_sounding > 1:
+            result["class_maps"] = torch.where(found.masks, found.classes + 1, 0)
+        return result

@@ -73,46 +73,29 @@ class AudioQueryGenerator(nn.Module):
         )
 
     def forward(
-        self, embeddings: list[Tensor], frame_seconds: list[Tensor]
+        self, embeddings: Tensor, clip: Tensor, second: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns the queries of all frames ``[N, Q, C]`` and their positions ``[Q, C]`` or None.
+        """Returns the queries of N frames ``[N, Q, C]`` and their positions ``[Q, C]`` or None.
 
         Args:
-            embeddings: F_a of each of the B clips, float ``[T_b, audio_channels]``.
-            frame_seconds: for each clip, int64 ``[F_b]``: the second that each given frame shows.
+            embeddings: F_a of each of B clips, float ``[B, T, audio_channels]``, zero after the
+                end of a shorter clip.
+            clip: int64 ``[N]``, which clip each frame is of.
+            second: int64 ``[N]``, which second of it the frame shows.
         """
-        contexts = [
-            self._contexts(clip, seconds)
-            for clip, seconds in zip(embeddings, frame_seconds, strict=True)
-        ]
-        # One set of queries for each distinct context: a clip ("clip") or a frame (the others).
-        queries, position = self.encode(torch.cat([self._mix(context) for context in contexts]))
         if self.context == "clip":
-            repeated = [
-                own.expand(len(seconds), -1, -1)
-                for own, seconds in zip(queries.split(1), frame_seconds, strict=True)
-            ]
-            queries = torch.cat(repeated)
-        return queries, position
-
-    def forward_whole_clips(self, embeddings: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns what ``forward`` does, of B clips that are equally long and given with all T
-        frames: without lists, for compilers.
-
-        Args:
-            embeddings: float ``[B, T, audio_channels]``.
-        """
-        seconds = embeddings.shape[1]
-        if self.context == "clip":
+            # One set of queries for a clip.
+            if embeddings.shape[1] > self.length:
+                raise ValueError(
+                    f"the clip has {embeddings.shape[1]} seconds of audio, the model was built for "
+                    f"at most {self.length}: raise INPUT.CLIP_SECONDS or cut the clip"
+                )
             queries, position = self.encode(self._mix(embeddings))
-            return queries[:, None].expand(-1, seconds, -1, -1).flatten(0, 1), position
+            return queries[clip], position
         margin = self.length // 2
         padded = torch.nn.functional.pad(embeddings, (0, 0, margin, margin))
-        # [B, T, length, channels]
-        contexts = torch.stack(
-            [padded[:, step : step + seconds] for step in range(self.length)], dim=2
-        )
-        return self.encode(self._mix(contexts.flatten(0, 1)))
+        steps = torch.arange(self.length, device=embeddings.device)
+        return self.encode(self._mix(padded[clip[:, None], second[:, None] + steps]))
 
     def encode(self, mixed: Tensor) -> tuple[Tensor, Tensor | None]:
         """Eq. (2) and (3) on ``[contexts, Q, audio_channels]``: ``[contexts, Q, C]`` and the
@@ -122,20 +105,6 @@ class AudioQueryGenerator(nn.Module):
         for attention, feedforward in zip(self.attention, self.feedforward, strict=True):
             queries = feedforward(attention(queries, position))
         return queries, position
-
-    def _contexts(self, clip: Tensor, seconds: Tensor) -> Tensor:
-        """What each distinct context is made of, float ``[contexts, length, channels]``."""
-        if self.context == "clip":
-            if len(clip) > self.length:
-                raise ValueError(
-                    f"the clip has {len(clip)} seconds of audio, the model was built for at most "
-                    f"{self.length}: raise INPUT.CLIP_SECONDS or cut the clip"
-                )
-            return clip[None]
-        margin = self.length // 2
-        padded = torch.nn.functional.pad(clip, (0, 0, margin, margin))
-        steps = torch.arange(self.length, device=clip.device)
-        return padded[seconds.to(clip.device, non_blocking=True)[:, None] + steps]
 
     def _mix(self, context: Tensor) -> Tensor:
         """Eq. (1) on ``[contexts, seconds, channels]``: ``[contexts, Q, channels]``."""

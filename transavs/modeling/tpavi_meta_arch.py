@@ -12,11 +12,10 @@ from torch import Tensor
 
 from transavs.audio import AudioEncoder, build_audio_encoder
 from transavs.losses import audio_visual_matching_loss, frame_bce_loss, union_masks
-from transavs.modeling.clip_audio import embed_clips
-from transavs.modeling.clip_model import ClipModel
+from transavs.modeling.clip_batch import ClipBatch, ClipModel, Size
 from transavs.modeling.inference import resize_logits
 from transavs.modeling.tpavi import STAGES, TPAVIDecoder, TPAVIOutput
-from transavs.structures import FrameTargets
+from transavs.structures import ClipAudio
 
 
 @META_ARCH_REGISTRY.register()
@@ -49,6 +48,8 @@ class TPAVI(ClipModel):
         mask_threshold: a pixel is foreground where its score is above.
         num_sounding: classes of the targets from this one on (the background) do not sound.
     """
+
+    frame_by_frame = False
 
     @configurable
     def __init__(
@@ -111,29 +112,24 @@ class TPAVI(ClipModel):
             "num_sounding": cfg.MODEL.TRANSAVS.NUM_CLASSES,
         }
 
-    def _answer(
-        self,
-        clips: list[dict[str, Any]],
-        images: Tensor,
-        sizes: list[tuple[int, int]],
-        seconds: list[Tensor],
-    ) -> Any:
-        output = self._predict(images, clips, seconds)
-        if self.training:
-            return self._losses(output, self._targets(clips, images))
-        return self._postprocess(output.mask_logits, clips, sizes)
+    def forward(self, clips: list[dict[str, Any]], with_queries: bool = False) -> Any:
+        """Returns the losses in training, otherwise the masks: see ``ClipModel.forward``."""
+        results = []
+        for batch in self.batches(clips):
+            output = self.segment(batch.images, self.listen(batch, shown_only=True))
+            if self.training:
+                return self.losses(output, batch)
+            results += self.postprocess(output, batch)
+        return results
 
-    def _predict(
-        self, images: Tensor, clips: list[dict[str, Any]], seconds: list[Tensor]
-    ) -> TPAVIOutput:
-        maps = self._image_features(images)
-        # Only the seconds that a frame shows.
-        embeddings = torch.cat(embed_clips(self.audio_encoder, clips, self.device, seconds))
-        output: TPAVIOutput = self.decoder(maps, embeddings, [len(own) for own in seconds])
+    def segment(self, images: Tensor, audio: ClipAudio) -> TPAVIOutput:
+        maps = self.image_features(images)
+        output: TPAVIOutput = self.decoder(maps, audio.of_frames(), audio.frames)
         return output
 
-    def _losses(self, output: TPAVIOutput, targets: FrameTargets) -> dict[str, Tensor]:
-        masks = union_masks(targets, self.num_sounding)
+    def losses(self, output: TPAVIOutput, batch: ClipBatch) -> dict[str, Tensor]:
+        """Returns the weighted losses of a batch."""
+        masks = union_masks(batch.targets(), self.num_sounding)
         losses = {"loss_mask": frame_bce_loss(output.mask_logits, masks)}
         if self.avm_weight:
             matching = audio_visual_matching_loss(
@@ -142,14 +138,11 @@ class TPAVI(ClipModel):
             losses["loss_avm"] = matching * self.avm_weight
         return losses
 
-    def _postprocess(
-        self, mask_logits: Tensor, clips: list[dict[str, Any]], sizes: list[tuple[int, int]]
-    ) -> list[dict[str, Tensor]]:
-        padded = (mask_logits.shape[-2], mask_logits.shape[-1])
-        results = []
-        lengths = [len(clip["frames"]) for clip in clips]
-        for clip, size, logits in zip(clips, sizes, mask_logits.split(lengths), strict=True):
-            wanted = (int(clip.get("height", size[0])), int(clip.get("width", size[1])))
-            scores = resize_logits(logits, padded, size, wanted).sigmoid()
-            results.append({"masks": scores > self.mask_threshold, "scores": scores})
-        return results
+    def candidates(self, output: TPAVIOutput) -> tuple[Tensor]:
+        return (output.mask_logits,)
+
+    def rule(
+        self, logits: tuple[Tensor, ...], padded: Size, size: Size, wanted: Size
+    ) -> dict[str, Tensor]:
+        scores = resize_logits(logits[0][None], padded, size, wanted)[0].sigmoid()
+        return {"masks": scores > self.mask_threshold, "scores": scores}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from transavs.data import CONDITIONS, AVSDatasetMapper, load_records, with_condition
 from transavs.data.avsbench import Record
-from transavs.engine.trained_model import ask, load_trained_model
+from transavs.engine.trained_model import load_trained_model, predict_clip
 from transavs.tools.command_line import (
     CommandParser,
     check_folder_to_be,
@@ -156,7 +156,7 @@ def draw_records(cfg: CfgNode, records: Sequence[Record], args: argparse.Namespa
         clip = mapper(record)
         prediction, queries = None, None
         if model is not None:
-            answer = ask(model, clip)
+            answer = predict_clip(model, clip)
             prediction = answer.prediction
             if args.draw_queries and answer.queries is not None:
                 queries = [frame.pixels for frame in answer.queries]
@@ -194,7 +194,7 @@ def compare_sounds(cfg: CfgNode, records: Sequence[Record], args: argparse.Names
         clips = {}
         for name, record in zip(chosen, under, strict=True):
             clips[f"{name}: {describe_sound(record)}"] = mapper(record)
-        answers = {title: ask(model, clip).prediction for title, clip in clips.items()}
+        answers = {title: predict_clip(model, clip).prediction for title, clip in clips.items()}
         picture = draw_under_sounds(clips, answers, cfg.INPUT.FORMAT, cell_width=args.cell_width)
         save_picture(Path(args.output) / f"{file_stem(under[0]['clip_id'])}.png", picture)
     return len(same_clips)

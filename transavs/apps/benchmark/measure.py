@@ -10,7 +10,7 @@ import os
 import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -21,7 +21,6 @@ from detectron2.evaluation import inference_context
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from transavs.modeling.clip_frames import batch_frames
 from transavs.modeling.cost import Clip, random_clips
 from transavs.structures import QueryOutput
 from transavs.utils.timing import Timer, measure_in_turn, median_ratio
@@ -109,9 +108,9 @@ def encoder_baseline(model: Any, clips: list[Clip]) -> Callable[[], tuple[Any, T
 
     Their input, normalised frames and log-mel patches, is made before.
     """
-    images, _ = batch_frames(clips, model.pixel_mean, model.pixel_std, model.size_divisibility)
+    (batch,) = model.batches(clips)
     audio = torch.cat([clip["audio"] for clip in clips]).to(model.device)
-    return lambda: (model.backbone(images), model.audio_encoder(audio))
+    return lambda: (model.backbone(batch.images), model.audio_encoder(audio))
 
 
 @contextmanager
@@ -122,14 +121,22 @@ def force_foreground(model: nn.Module, count: int) -> Iterator[None]:
     queries stays as it is.
     """
 
-    def force(_module: nn.Module, _inputs: Any, outputs: list[QueryOutput]) -> None:
-        logits = outputs[-1].class_logits
+    if not hasattr(model, "query_decoder"):
+        yield
+        return
+    untouched: Any = model.candidates
+
+    def force(output: tuple[list[QueryOutput], Any]) -> Any:
+        logits = output[0][-1].class_logits
         logits[..., -1] = logits[..., :-1].amax(-1) + 1
         logits[:, :count, -1] -= 2
+        return untouched(output)
 
-    decoder = getattr(model, "query_decoder", None)
-    with nullcontext() if decoder is None else decoder.register_forward_hook(force):
+    model.candidates = force  # type: ignore[assignment]
+    try:
         yield
+    finally:
+        del model.candidates
 
 
 def measure_memory(call: Callable[[], object], device: torch.device) -> MemoryUse:

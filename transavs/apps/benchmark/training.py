@@ -215,8 +215,7 @@ def _spans_within(model: Any, span: Span) -> Iterator[None]:
         return call
 
     matcher = getattr(getattr(model, "criterion", None), "matcher", None)
-    methods = [(model, "_losses", "losses"), (matcher, "forward", "matching")]
-    methods.append((getattr(model, "agreement_loss", None), "forward", "losses"))
+    methods = [(model, "losses", "losses"), (matcher, "forward", "matching")]
     methods = [entry for entry in methods if entry[0] is not None]
     for owner, name, stage in methods:  # on the instances, where they hide those of the classes
         setattr(owner, name, spanned(getattr(owner, name), stage))

@@ -12,7 +12,7 @@ from torch import nn
 
 from transavs.data.avsbench import Record, dataset_root, subset_folder
 from transavs.data.objects_file import ObjectsFile
-from transavs.engine.trained_model import ClipAnswer, ask
+from transavs.engine.trained_model import ClipPrediction, predict_clip
 from transavs.evaluation import score_clip
 from transavs.utils.image_files import read_label_map
 from transavs.visualization import draw_clip
@@ -128,14 +128,14 @@ class ClipAnalyzer:
         None where no labelled frame does.
         """
         clip = self._mapper(record)
-        scores = score_clip(clip, ask(self._model, clip, most_queries=0).prediction)
+        scores = score_clip(clip, predict_clip(self._model, clip, most_queries=0).prediction)
         values = scores.jaccard[~scores.is_empty]
         return float(100 * values.mean()) if values.size else None
 
     def analyze(self, record: Record, condition: str, cell_width: int) -> ClipAnalysis:
         """Returns what the model makes of a clip whose record is under ``condition`` already."""
         clip = self._mapper(record)
-        answer = ask(self._model, clip)
+        answer = predict_clip(self._model, clip)
         scores = score_clip(clip, answer.prediction)
         jaccard: list[float | None] = [None] * len(answer.masks)
         for second, value in zip(scores.frame_index, scores.jaccard, strict=True):
@@ -164,7 +164,7 @@ class ClipAnalyzer:
         )
 
     def _draw(
-        self, clip: dict[str, Any], answer: ClipAnswer, condition: str, cell_width: int
+        self, clip: dict[str, Any], answer: ClipPrediction, condition: str, cell_width: int
     ) -> Image:
         rows = _FIRST_ROWS if condition == "original" else _LATER_ROWS
         queries = None
@@ -188,7 +188,7 @@ def _track_objects(
     heard: list[list[str]] | None,
     names: Mapping[int, str],
     label_maps: Sequence[Image],
-    answer: ClipAnswer,
+    answer: ClipPrediction,
 ) -> list[ObjectTrack]:
     tracks = []
     for label, name in names.items():
@@ -205,7 +205,7 @@ def _track_objects(
 
 
 def _summarize_queries(
-    names: Mapping[int, str], label_maps: Sequence[Image], answer: ClipAnswer
+    names: Mapping[int, str], label_maps: Sequence[Image], answer: ClipPrediction
 ) -> list[list[QuerySummary]] | None:
     if answer.queries is None:
         return None

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from tiny_models import random_clip, tiny_model
 
-from transavs.modeling.clip_checks import check_clips, frame_seconds
+from transavs.modeling.clip_batch import check_clips, frame_seconds
 
 
 def make_clip(**changes) -> dict:
@@ -49,6 +50,29 @@ def test_refusals(changes: dict, words: str) -> None:
         check_clips([make_clip(**changes)], training=True)
 
 
-def test_frame_index_counts_whole_seconds() -> None:
-    with pytest.raises(ValueError, match="whole seconds, got torch.float32"):
-        frame_seconds(make_clip(frame_index=torch.zeros(2)))
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"frame_index": torch.zeros(2)}, "whole seconds, got torch.float32"),
+        ({"frame_index": torch.tensor([0, 2])}, r"second \(0 to 1\) of each of the 2 frames"),
+        ({"frame_index": torch.tensor([-1, 1])}, "`frame_index`"),
+        ({"frame_index": torch.tensor([0])}, r"of each of the 2 frames, got \[0\]"),
+        ({"audio": torch.zeros(3, 1, 96, 64)}, "2 frames and 3 seconds"),
+    ],
+)
+def test_frame_index_counts_whole_seconds(changes: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        frame_seconds(make_clip(**changes))
+
+
+@pytest.mark.parametrize("options", [(), ("MODEL.META_ARCHITECTURE", "TPAVI")])
+@pytest.mark.parametrize("training", [True, False])
+def test_models_check_their_clips(options, training) -> None:
+    model = tiny_model(*options, "MODEL.TPAVI.CHANNELS", 8).train(training)
+    for change, words in (
+        ({"audio": torch.full((5, 1, 96, 64), torch.inf)}, "'c1': the log-mel .* hold NaN or inf"),
+        ({"frame_index": torch.arange(5) + 1}, r"second \(0 to 4\)"),
+        ({"audio": torch.zeros(5, 96, 64)}, "96, 64"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            model([{**random_clip(), "clip_id": "c1", **change}])
