@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from transavs.apps.ablation.grid import Grid, Row
 from transavs.utils.folder_lock import lock_folder
+from transavs.utils.progress import progress_bar
 from transavs.utils.signal_handlers import SignalHandlers
 from transavs.utils.whole_files import write_text
 
@@ -290,6 +291,7 @@ def run_all(
     with (
         SignalHandlers(processes.stop, stop_signals, unless_ignored=[signal.SIGHUP]),
         ThreadPoolExecutor(jobs) as pool,
+        progress_bar(None, "trainings", "run", total=len(runs)) as bar,
     ):
         waiting = {pool.submit(_complete, run, processes): run for run in runs}
         try:
@@ -300,6 +302,7 @@ def run_all(
                     told = True
                 for future in done:
                     run = waiting.pop(future)
+                    bar.update()
                     if not future.result():
                         stopped = True
                     elif run.record and run.record.failure:
