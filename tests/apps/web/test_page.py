@@ -167,7 +167,8 @@ def visitor(page, visitors):
 def test_an_example_with_every_audio(page, visitor):
     own = visitor.ask(TITLE)
     assert (
-        f"{TITLE}; audio: the video's own; view: mask" in own and "100% of them have a mask" in own
+        f"{TITLE}; audio: the video's own; view: mask" in html.unescape(own)
+        and "100% of them have a mask" in own
     )
     silent = visitor.ask(TITLE, audio=NOTHING)
     assert " 0% of them" in silent.split("Before:")[0] and "own; view" in silent
