@@ -78,6 +78,7 @@ def test_mask_of_another_convention_is_refused(tmp_path: Path, largest: int) -> 
     assert path in str(raised.value)
 
 
+BLOCK = np.pad(np.full((70, 90), 255, np.uint8), 67)
 BLURRED = cv2.GaussianBlur(np.kron(WHITE, np.ones((9, 9), np.uint8)), (3, 3), 0)
 
 
@@ -96,6 +97,9 @@ BLURRED = cv2.GaussianBlur(np.kron(WHITE, np.ones((9, 9), np.uint8)), (3, 3), 0)
         (WHITE // 255 * 200, MASK),  # one white, if not the brightest
         (np.tile(np.linspace(0, 255, 224).astype(np.uint8), (224, 1)), None),
         (np.random.default_rng(0).integers(0, 256, (224, 224), dtype=np.uint8), None),
+        (np.pad(np.tile(np.linspace(0, 255, 60).astype(np.uint8), (60, 1)), 80), None),
+        (cv2.GaussianBlur(BLOCK, (0, 0), 2), cv2.GaussianBlur(BLOCK, (0, 0), 2) > 127),
+        (cv2.resize(BLOCK, (896, 896)), cv2.resize(BLOCK, (896, 896)) > 127),
         (BLURRED, np.kron(MASK, np.ones((9, 9), bool))),
         (channels(0, 0, 0, WHITE), None),  # black on transparent white
         (channels(WHITE, WHITE, WHITE, 0), None),

@@ -54,7 +54,8 @@ def read_mask(path: str) -> NDArray[np.bool_]:
 
     AVSBench stores 0 and 255. In 16 bits white may be 65535 or 255. Palettes and RGB are read where
     all their colours are greys. The greys of smooth edges are cut in the middle (127 is
-    background); few may lie further than a 32nd of the picture from black or from white. What is
+    background); they may fill half of the picture, and few may lie further than a
+    32nd of its side from black or from white. What is
     transparent is background, provided that all the rest is white. Any other file may mean another
     mask than its bright pixels (0 and 1, class ids, an object a grey or a colour, black on
     transparent) and is refused.
@@ -108,14 +109,17 @@ def _white(path: str, values: Image, kind: str = "grey") -> NDArray[np.bool_]:
             f"{path}: {_MASK_VALUES}, but there are areas of the {kind} {told}, which may be "
             f"classes or objects; {_MASK_REMEDY}"
         )
-    soft = (values > 0) & (values < largest)
+    # Edges are narrow, and not everywhere.
+    dark, bright = largest // 8, largest - largest // 8
+    soft = (values > dark) & (values < bright)
+    is_noise = soft.mean() > 0.5
     if soft.any():
         reach = np.ones((2 * max(2, min(values.shape) // 32) + 1,) * 2, np.uint8)
-        soft &= (cv2.erode(values, reach) > 0) | (cv2.dilate(values, reach) < largest)
-    if soft.sum() > mask.sum() / 4:
+        soft &= (cv2.erode(values, reach) > dark) | (cv2.dilate(values, reach) < bright)
+    if is_noise or soft.sum() > mask.sum() / 2:
         raise ValueError(
-            f"{path}: {_MASK_VALUES}, but {soft.sum()} pixels of another {kind} are no edges "
-            f"between black and white; {_MASK_REMEDY}"
+            f"{path}: {_MASK_VALUES}, but has more of another {kind} than edges between black and "
+            f"white have; {_MASK_REMEDY}"
         )
     return mask
 
