@@ -16,6 +16,7 @@ from films import FRAME_RATE, click_times, flash_times, write_film
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from transavs.engine.predictor import VideoPredictor
 from transavs.tools import demo, film_overlay
 from transavs.tools.demo import main
 from transavs.video import FilmFile
@@ -234,6 +235,19 @@ class TestMasks:
         masks = [np.array(Image.open(file)) for file in sorted((tmp_path / "masks").iterdir())]
         assert [int((mask > 0).sum()) for mask in masks] == [listening_model.MARKED_PIXELS, 0]
 
+    def test_home_folder(self, model, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        write_film(tmp_path / "film.mp4", 1.0, picture=square)
+        soundfile.write(tmp_path / "sound.wav", np.full(16_000, 0.25), 16_000)
+        predictor = VideoPredictor(model[1], model[3], "cpu")
+        options = film_overlay.OverlayOptions(save_masks="~/masks")
+        film_overlay.write_overlay(
+            predictor, "~/film.mp4", "~/out.mp4", options, sound="~/sound.wav"
+        )
+        assert {file.name for file in tmp_path.iterdir()} == {
+            "film.mp4", "sound.wav", "out.mp4", "masks"
+        }  # fmt: skip
+
     def test_run_lengths(self, model, tmp_path):
         path = write_film(tmp_path / "film.mp4", 2.0, picture=square, voices=(loud_then_quiet,))
         json_file = tmp_path / "masks.json"
@@ -354,6 +368,18 @@ class TestMistakes:
         assert run(model, path, tmp_path / "out.mp4", *options) == 2
         assert message in capsys.readouterr().err
         assert [file.name for file in tmp_path.iterdir()] == ["film.mp4"]
+
+    @pytest.mark.parametrize(
+        ("samples", "message"), [([], "holds no samples"), ([0.5, np.nan], "must be finite")]
+    )
+    def test_sounds(self, model, tmp_path, capsys, samples, message):
+        path = write_film(tmp_path / "film.mp4", 1.0)
+        sound = tmp_path / "sound.wav"
+        soundfile.write(sound, np.array(samples), 16_000, subtype="FLOAT")
+        options = ("--sound", sound, "--save-masks", tmp_path / "results" / "masks")
+        assert run(model, path, tmp_path / "out.mp4", *options) == 2
+        assert f"{sound} {message}" in capsys.readouterr().err
+        assert {file.name for file in tmp_path.iterdir()} == {"film.mp4", "sound.wav"}
 
     def test_films(self, model, tmp_path, capsys):
         (tmp_path / "words.mp4").write_text("These are words.\n" * 100)

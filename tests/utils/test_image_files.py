@@ -78,6 +78,7 @@ def test_mask_of_another_convention_is_refused(tmp_path: Path, largest: int) -> 
     assert path in str(raised.value)
 
 
+BLOCK = np.pad(np.full((70, 90), 255, np.uint8), 67)
 BLURRED = cv2.GaussianBlur(np.kron(WHITE, np.ones((9, 9), np.uint8)), (3, 3), 0)
 
 
@@ -94,6 +95,11 @@ BLURRED = cv2.GaussianBlur(np.kron(WHITE, np.ones((9, 9), np.uint8)), (3, 3), 0)
         (channels(7, 8, 9, WHITE), None),  # a photograph, cut out
         (channels(0, 0, 0, 0), np.zeros_like(MASK)),
         (WHITE // 255 * 200, MASK),  # one white, if not the brightest
+        (np.tile(np.linspace(0, 255, 224).astype(np.uint8), (224, 1)), None),
+        (np.random.default_rng(0).integers(0, 256, (224, 224), dtype=np.uint8), None),
+        (np.pad(np.tile(np.linspace(0, 255, 60).astype(np.uint8), (60, 1)), 80), None),
+        (cv2.GaussianBlur(BLOCK, (0, 0), 2), cv2.GaussianBlur(BLOCK, (0, 0), 2) > 127),
+        (cv2.resize(BLOCK, (896, 896)), cv2.resize(BLOCK, (896, 896)) > 127),
         (BLURRED, np.kron(MASK, np.ones((9, 9), bool))),
         (channels(0, 0, 0, WHITE), None),  # black on transparent white
         (channels(WHITE, WHITE, WHITE, 0), None),
@@ -238,6 +244,7 @@ def test_pictures_that_training_reads_pass_the_look_at_their_header(tmp_path: Pa
         path.read_bytes() + bytes(500),
         path.read_bytes() + bytes(50_000),  # phones leave a film behind a photograph
         cv2.imencode(".png", image)[1].tobytes(),
+        cv2.imencode(".png", image)[1].tobytes() + bytes(500),
     ):
         path.write_bytes(data)
         assert read_picture_size(str(path)) == read_frame(str(path)).shape[:2] == (30, 50)
@@ -255,6 +262,23 @@ def test_truncated_picture(tmp_path: Path, keep: float, suffix: str) -> None:
         told = "truncated" if suffix == "jpg" else "(truncated|no readable image)"
         with pytest.raises(ValueError, match=f"cut.{suffix} is {told} .*; restore the file"):
             read(str(path))
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+@pytest.mark.parametrize("grey", [False, True])
+def test_jpeg_that_ends_before_its_last_row(tmp_path: Path, is_cut: bool, grey: bool) -> None:
+    """It has its end marker, and libjpeg fills it up with grey; grey pictures are no such ones."""
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    if grey:
+        image[40:] = 128
+    path = Path(write(tmp_path / "cut.jpg", image))
+    data = path.read_bytes()
+    if not is_cut:
+        assert read_frame(str(path)).shape == (64, 64, 3)
+        return
+    path.write_bytes(data[: int(0.6 * len(data))] + b"\xff\xd9")
+    with pytest.raises(ValueError, match="cut.jpg is truncated .*; restore the file"):
+        read_frame(str(path))
 
 
 def test_broken_jpeg_header(tmp_path: Path) -> None:

@@ -60,8 +60,9 @@ def test_no_masks_are_an_empty_list(tmp_path):
     assert json.loads((tmp_path / "masks.json").read_text()) == []
 
 
-def test_a_failure_leaves_no_half(tmp_path, masks):
-    with pytest.raises(RuntimeError), RleMasks(tmp_path / "masks.json") as files:
+@pytest.mark.parametrize("name", ["masks.json", "masks", "results/masks"])
+def test_a_failure_leaves_no_half(tmp_path, masks, name):
+    with pytest.raises(RuntimeError), open_mask_files(tmp_path / name) as files:
         files.add(0, 0.5, masks[0], [])
         raise RuntimeError
     assert not list(tmp_path.iterdir())

@@ -136,23 +136,29 @@ def test_a_gap_is_silence(tmp_path):
     assert window[7_900:8_300].max() > 0.4 and window[16_400:16_800].max() > 0.4
 
 
-def test_samples_that_are_no_numbers(tmp_path):
-    samples = np.full(16_000, 0.25, dtype=np.float32)
-    samples[5_000:5_010] = [np.nan, np.inf] * 5
-    soundfile.write(tmp_path / "sound.wav", samples, 16_000, subtype="FLOAT")
-    window = FileSound(tmp_path / "sound.wav").window(0, 16_000)
-    assert not window[5_000:5_010].any() and (window[:5_000] == 0.25).all()
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_no_numbers(tmp_path, subtype, value):
+    samples = np.full(32_000, 0.25)
+    samples[20_000] = value
+    soundfile.write(tmp_path / "sound.wav", samples, 16_000, subtype=subtype)
+    with pytest.raises(ValueError, match=r"sound\.wav must be finite.*re-export"):
+        FileSound(tmp_path / "sound.wav").window(0, 32_000)
 
 
 class TestIntegersAsFloats:
     """16-bit numbers in a float wav would be heard 90 dB too loud."""
 
-    def test_in_a_file(self, tmp_path):
-        samples = np.zeros(32_000, dtype=np.float32)
-        samples[20_000] = 13_087
-        soundfile.write(tmp_path / "loud.wav", samples, 16_000, subtype="FLOAT")
-        with pytest.raises(ValueError, match=r"loud\.wav must hold .* 13087.*by 32768"):
-            FileSound(tmp_path / "loud.wav").window(0, 32_000)
+    @pytest.mark.parametrize("channels", [(13_087,), (13_087, -13_087), (13_087, 0)])
+    def test_in_a_file(self, tmp_path, channels):
+        """Each channel counts, and not their mean."""
+        samples = np.zeros((32_000, len(channels)), dtype=np.float32)
+        samples[20_000] = channels
+        path = tmp_path / "loud.wav"
+        soundfile.write(path, samples, 16_000, subtype="FLOAT")
+        for read in (load_waveform, lambda path: FileSound(path).window(0, 32_000)):
+            with pytest.raises(ValueError, match=r"loud\.wav must hold .* 13087.*by 32768"):
+                read(path)
 
     def test_in_memory(self):
         with pytest.raises(ValueError, match="13087.*by 32768"):
@@ -161,6 +167,16 @@ class TestIntegersAsFloats:
     def test_loud_recordings_are_none(self, tmp_path):
         soundfile.write(tmp_path / "a.wav", np.full(16_000, 3.5), 16_000, subtype="FLOAT")
         assert (FileSound(tmp_path / "a.wav").window(0, 16_000) == 3.5).all()
+
+    def test_what_the_filter_adds_is_none(self, tmp_path):
+        square = np.where(np.arange(44_100) // 50 % 2, 7.9, -7.9)
+        soundfile.write(tmp_path / "a.wav", square, 44_100, subtype="FLOAT")
+        for found in (
+            load_waveform(tmp_path / "a.wav"),
+            FileSound(tmp_path / "a.wav").window(0, 16_000),
+            WaveformSound(square, 44_100).window(0, 16_000),
+        ):
+            assert found.abs().max() == 8.0
 
 
 class TestErrors:

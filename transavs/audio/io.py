@@ -13,7 +13,13 @@ import soundfile
 import torch
 from torch import Tensor
 
-from transavs.audio.waveform import SAMPLE_RATE_HZ, as_waveform, resample_waveform
+from transavs.audio.waveform import (
+    LOUDEST,
+    SAMPLE_RATE_HZ,
+    as_waveform,
+    check_peak,
+    resample_waveform,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +77,8 @@ def load_waveform(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RAT
         waveform = resample_waveform(mono, sample_rate, sample_rate_hz).contiguous()
     except ValueError as error:
         raise ValueError(f"cannot resample {path}: {error}") from error
-    # Again, for what the filter adds at steep edges.
-    return as_waveform(waveform, source=str(path))
+    # The filter overshoots at steep edges.
+    return waveform.clamp(-LOUDEST, LOUDEST)
 
 
 def _read_mono(path: Path) -> tuple[np.ndarray, int]:
@@ -88,6 +94,7 @@ def _read_mono(path: Path) -> tuple[np.ndarray, int]:
         size = max(1, _BLOCK_SAMPLES // file.channels)
         mixdown = Mixdown(str(path))
         while len(block := file.read(size, dtype="float32", always_2d=True)):
+            check_peak(block, str(path))
             blocks.append(mixdown.mix(block))
         mixdown.tell()
         return np.concatenate(blocks), file.samplerate

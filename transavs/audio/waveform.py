@@ -67,14 +67,19 @@ def as_waveform(waveform: Tensor | np.ndarray, source: str = "the waveform") -> 
             f"{source} must be finite, but {int((~finite).sum())} of {len(tensor)} samples are NaN "
             f"or infinite, the first at index {first}: repair or re-export the recording"
         )
-    peak = float(tensor.abs().max()) if len(tensor) else 0.0
-    if peak > LOUDEST:
+    check_peak(tensor, source)
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def check_peak(samples: Tensor | np.ndarray, source: str) -> None:
+    """Raises ValueError if one of the samples (float, any shape) is beyond :data:`LOUDEST`."""
+    peak = float(abs(samples).max()) if math.prod(samples.shape) else 0.0
+    if LOUDEST < peak < math.inf:
         raise ValueError(
             f"{source} must hold samples in [-1, 1], but one is {peak:g}: integers as floating "
             "point numbers, it seems. Divide those of 16 bits by 32768, in a file for example with "
             "`ffmpeg -i IN -af volume=1/32768 -c:a pcm_s16le OUT.wav`"
         )
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def resample_waveform(waveform: Tensor, sample_rate: int, new_rate: int = SAMPLE_RATE_HZ) -> Tensor:

@@ -25,6 +25,7 @@ from transavs.engine.moments import Moment, evenly, every_frame
 from transavs.engine.query_tracks import QueryTracker
 from transavs.engine.trained_model import ClipPrediction, load_trained_model, predict_clips
 from transavs.video import FileSound, Film, Sound, WaveformSound, open_film
+from transavs.video.decoding import holds_samples
 from transavs.video.film import check_span
 
 # The small model that comes with the package.
@@ -234,8 +235,8 @@ def open_sound(sound: SoundChoice, film: Film, sample_rate_hz: int = SAMPLE_RATE
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file without sound, a waveform that is none, or a sound of another class that
-            is not to be had at that rate.
+        ValueError: a file without sound or samples, a waveform that is none, or a sound of another
+            class that is not to be had at that rate.
     """
     if isinstance(sound, Sound):
         return sound.at(sample_rate_hz)
@@ -245,7 +246,10 @@ def open_sound(sound: SoundChoice, film: Film, sample_rate_hz: int = SAMPLE_RATE
         return film.sound().at(sample_rate_hz)
     if sound == SILENCE:
         return WaveformSound.silence().at(sample_rate_hz)
-    return FileSound(Path(sound).expanduser(), sample_rate_hz=sample_rate_hz)
+    path = Path(sound).expanduser()
+    if not holds_samples(path):
+        raise ValueError(f"{path} holds no samples: export the recording again")
+    return FileSound(path, sample_rate_hz=sample_rate_hz)
 
 
 def _for_inference(cfg: CfgNode, device: str | None) -> CfgNode:

@@ -141,10 +141,15 @@ def write_overlay(
         FileNotFoundError, ValueError, OSError: see the predictor and the writer.
     """
     options = options or OverlayOptions()
+    output = Path(output).expanduser()
+    if options.save_masks is not None:
+        options = replace(options, save_masks=Path(options.save_masks).expanduser())
+    if isinstance(sound, str | Path) and sound not in (OWN_SOUND, SILENCE):
+        sound = Path(sound).expanduser()
     if not isinstance(film, Film):
         film = open_film(film, audio_track, longest_side)
     check_span(options.start, options.end, film.duration, film.name)
-    _check_places(film, sound, Path(output), options.save_masks)
+    _check_places(film, sound, output, options.save_masks)
     track, kept = _sound_track(film, sound, options)
     height = film.height + (strip_height(film.height) if options.strip else 0)
     with ExitStack() as stack:

@@ -18,23 +18,15 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from transavs.utils.picture_ends import JPEG_SIGNATURE, PNG_SIGNATURE, ends_early, has_end
+
 # Pixels uint8 [H, W, 3] or [H, W]; OpenCV's stubs promise no more than "some numbers".
 Image = NDArray[Any]
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND"
-# The end chunk takes 12 bytes; some writers leave a few more behind it.
-_PNG_TAIL_BYTES = 64
-_JPEG_SIGNATURE = b"\xff\xd8"
-_JPEG_END = b"\xff\xd9"
-# Cameras and editors leave a little behind it; where they leave more, the picture is decoded.
-_JPEG_TAIL_BYTES = 1024
 _TIFF_SIGNATURES = (b"II", b"MM")
 _EXIF_ORIENTATION = 0x0112
 # Without any of these no PNG, JPEG or WebP says how it is turned.
 _SIGNS_OF_ORIENTATION = (b"Exif", b"eXIf", b"EXIF", b"tiff:Orientation")
-# Formats of which Pillow tells whether they are whole; it would start programs for others.
-_CHECKED_FORMATS = ("JPEG", "BMP", "WEBP", "TIFF")
 #: Of a picture: a small file can promise gigabytes of pixels. 8192 x 8192.
 MOST_PIXELS = 1 << 26
 _REMEDY = "restore the file from the data set's archive, or export it again"
@@ -62,9 +54,11 @@ def read_mask(path: str) -> NDArray[np.bool_]:
 
     AVSBench stores 0 and 255. In 16 bits white may be 65535 or 255. Palettes and RGB are read where
     all their colours are greys. The greys of smooth edges are cut in the middle (127 is
-    background). What is transparent is background, provided that all the rest is white. Any other
-    file may mean another mask than its bright pixels (0 and 1, class ids, an object a grey or a
-    colour, black on transparent) and is refused.
+    background); they may fill half of the picture, and few may lie further than a
+    32nd of its side from black or from white. What is
+    transparent is background, provided that all the rest is white. Any other file may mean another
+    mask than its bright pixels (0 and 1, class ids, an object a grey or a colour, black on
+    transparent) and is refused.
 
     Raises:
         FileNotFoundError: no such file.
@@ -115,6 +109,18 @@ def _white(path: str, values: Image, kind: str = "grey") -> NDArray[np.bool_]:
             f"{path}: {_MASK_VALUES}, but there are areas of the {kind} {told}, which may be "
             f"classes or objects; {_MASK_REMEDY}"
         )
+    # Edges are narrow, and not everywhere.
+    dark, bright = largest // 8, largest - largest // 8
+    soft = (values > dark) & (values < bright)
+    is_noise = soft.mean() > 0.5
+    if soft.any():
+        reach = np.ones((2 * max(2, min(values.shape) // 32) + 1,) * 2, np.uint8)
+        soft &= (cv2.erode(values, reach) > dark) | (cv2.dilate(values, reach) < bright)
+    if is_noise or soft.sum() > mask.sum() / 2:
+        raise ValueError(
+            f"{path}: {_MASK_VALUES}, but has more of another {kind} than edges between black and "
+            f"white have; {_MASK_REMEDY}"
+        )
     return mask
 
 
@@ -150,7 +156,7 @@ def read_ids(path: str, what: str) -> tuple[Image, Image | None]:
     palette = None
     try:
         with PIL.Image.open(io.BytesIO(file.data)) as picture:
-            mode = "JPEG" if file.data.startswith(_JPEG_SIGNATURE) else picture.mode
+            mode = "JPEG" if file.data.startswith(JPEG_SIGNATURE) else picture.mode
             if mode not in ("L", "P", "I", "I;16", "I;16B"):
                 raise ValueError(
                     f"{path}: expected {what}, single-channel and lossless, got a picture of mode "
@@ -233,7 +239,7 @@ def _read(path: str) -> _File:
             "scale it down"
         )
     # OpenCV returns the upper part of a truncated JPEG, and some versions that of others.
-    if not _is_whole(data):
+    if not has_end(data):
         raise ValueError(f"{path} is truncated ({len(data)} bytes); {_REMEDY}")
     orientation = _orientation(data)
     if orientation > 1 and data.startswith(_TIFF_SIGNATURES):
@@ -258,7 +264,7 @@ def _open(path: str) -> BinaryIO:
 def _promised_size(data: bytes) -> tuple[int, int]:
     """(height, width) as stored, by a picture's header; zeros where a decoder must tell."""
     try:
-        if data.startswith(_PNG_SIGNATURE):
+        if data.startswith(PNG_SIGNATURE):
             width, height = struct.unpack(">II", data[16:24])
             return height, width
         with PIL.Image.open(io.BytesIO(data)) as picture:
@@ -267,23 +273,6 @@ def _promised_size(data: bytes) -> tuple[int, int]:
         return (MOST_PIXELS, 2)
     except Exception:  # its readers of headers raise nearly anything
         return (0, 0)
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether a picture has its end; True as well of what is no picture."""
-    if data.startswith(_PNG_SIGNATURE):
-        return _PNG_END in data[-_PNG_TAIL_BYTES:]
-    is_jpeg = data.startswith(_JPEG_SIGNATURE)
-    if is_jpeg and _JPEG_END in data[-_JPEG_TAIL_BYTES:]:
-        return True
-    try:
-        with PIL.Image.open(io.BytesIO(data), formats=_CHECKED_FORMATS) as picture:
-            picture.load()
-    except PIL.UnidentifiedImageError:
-        return not is_jpeg
-    except Exception:  # its readers raise nearly anything
-        return False
-    return True
 
 
 def _orientation(data: bytes) -> int:
@@ -321,9 +310,17 @@ def _decode(path: str, flags: int) -> Image:
         pixels = None
     if pixels is None:
         raise ValueError(f"{path} is no readable image ({len(file.data)} bytes); {_REMEDY}")
+    # What is missing becomes grey down to the last pixel; so few pictures are looked at again.
+    corner = pixels[-1, -1]
+    is_jpeg = file.data.startswith(JPEG_SIGNATURE)
+    if is_jpeg and corner.min() == corner.max() > 0 and ends_early(file.data):
+        raise ValueError(
+            f"{path} is truncated ({len(file.data)} bytes, with an end before its last row); "
+            f"{_REMEDY}"
+        )
     if flags == cv2.IMREAD_UNCHANGED and pixels.ndim == 2:
         before_pixels, _, _ = file.data.partition(b"IDAT")
-        if before_pixels.startswith(_PNG_SIGNATURE) and b"tRNS" in before_pixels:
+        if before_pixels.startswith(PNG_SIGNATURE) and b"tRNS" in before_pixels:
             raise ValueError(
                 f"{path}: one of its greys is marked as transparent; save it without transparency"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from transavs.audio.io import declared_and_present
-from transavs.audio.waveform import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
+from transavs.audio.waveform import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, check_peak
 from transavs.video.clock import FilmClock, clock_of
 
 logger = logging.getLogger(__name__)
@@ -161,7 +162,8 @@ class SoundBlocks:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not readable, no such track, or a sample rate that no recording has.
+        ValueError: not readable, no such track, or a sample rate that no recording has; while it
+            is read, samples as floats in the file that are NaN, infinite or beyond ``LOUDEST``.
 
     Attributes:
         sample_rate: of the blocks, in Hz.
@@ -241,12 +243,23 @@ class SoundBlocks:
     def close(self) -> None:
         self._container.close()
 
+    def _check(self, samples: NDArray[Any], seconds: float | None) -> None:
+        """Raises ValueError for samples that no recording has, before they are mixed."""
+        if not np.isfinite(samples).all():
+            raise ValueError(
+                f"{self._path} must be finite, but there are NaN or infinite samples near second "
+                f"{seconds or 0:.2f}: repair or re-export the recording"
+            )
+        check_peak(samples, str(self._path))
+
     def _decoded(self) -> Iterator[tuple[float | None, NDArray[Any]]]:
         """Yields samples ``[channels, n]`` with their timestamps in seconds, where known."""
         resampler, wanted = None, None
         for frame in decoded(self._container, self._stream, self._clock):
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
             seconds = None if frame.pts is None else float(frame.pts * frame.time_base)
+            if self.is_raw and kind[0].startswith(("flt", "dbl")):
+                self._check(frame.to_ndarray(), seconds)
             if kind == ("fltp", self._layout, self.sample_rate):
                 yield seconds, frame.to_ndarray()
                 continue
@@ -259,6 +272,12 @@ class SoundBlocks:
             for part in resampler.resample(frame):
                 yield seconds, part.to_ndarray()
                 seconds = None
+
+
+def holds_samples(path: Path) -> bool:
+    """Whether anything of a sound file can be decoded; raises as :class:`SoundBlocks` does."""
+    with closing(SoundBlocks(path)) as blocks:
+        return any(block.shape[1] for block in blocks)
 
 
 def _is_known(layout: str) -> bool:

@@ -7,7 +7,6 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -15,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from transavs.audio import SAMPLE_RATE_HZ
-from transavs.utils.image_files import read_frame
-from transavs.video.decoding import SoundBlocks, read_clock
+from transavs.utils.image_files import check_same_size, read_frame
+from transavs.video.decoding import holds_samples, read_clock
 from transavs.video.film import LONGEST_SIDE, Film, FilmFrame, Image, check_span, fitted_size
 from transavs.video.film_file import FilmFile
 from transavs.video.sound import FileSound, Sound, WaveformSound
@@ -121,7 +120,7 @@ class FrameFiles(_Pictures):
         self.count, self.frame_rate = len(self._files), frame_rate
         self.duration = self.count / frame_rate
         self._fit(self._read(0), longest_side)
-        self.has_sound = self.sound_file is not None and _holds_samples(self.sound_file)
+        self.has_sound = self.sound_file is not None and holds_samples(self.sound_file)
         self._compare_lengths()
 
     def sound(self) -> Sound:
@@ -130,7 +129,11 @@ class FrameFiles(_Pictures):
         return FileSound(self.sound_file)
 
     def _read(self, number: int) -> Image:
-        return read_frame(str(self._files[number]), "RGB")
+        picture = read_frame(str(self._files[number]), "RGB")
+        if number > 0:
+            size, first = picture.shape[:2], str(self._files[0])
+            check_same_size(str(self._files[number]), size, self._own_size[:2], first)
+        return picture
 
     def _compare_lengths(self) -> None:
         if self.sound_file is None or not self.has_sound:
@@ -249,13 +252,7 @@ class ArrayFilm(_Pictures):
         return np.asarray(self._frames[number])
 
 
-def _holds_samples(path: Path) -> bool:
-    """Whether anything of a sound file can be decoded; raises as :class:`FileSound` does."""
-    with closing(SoundBlocks(path)) as blocks:
-        return any(block.shape[1] for block in blocks)
-
-
 def _natural_key(path: Path) -> list[tuple[int, str]]:
     """Orders ``a_2`` before ``a_10``."""
     parts = re.split(r"(\d+)", path.name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

@@ -61,7 +61,7 @@ class PngMasks(MaskFiles):
     """A PNG of 0 and 255 a moment, in a folder, named by the moment's milliseconds.
 
     Args:
-        folder: is made if needed.
+        folder: is made if needed, and goes away again if no mask comes or the film fails.
 
     Raises:
         OSError: it cannot be made.
@@ -70,6 +70,8 @@ class PngMasks(MaskFiles):
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
+        self._written: list[Path] = []
+        self._made = [one for one in (self.folder, *self.folder.parents) if not one.exists()]
         try:
             make_folder(self.folder)
             held = sorted(file.name for file in self.folder.iterdir() if file.suffix == ".png")
@@ -96,9 +98,17 @@ class PngMasks(MaskFiles):
             whole.discard()
             raise cannot_write(path, error) from error
         whole.finish()
+        self._written.append(path)
 
     def close(self, failed: bool = False) -> None:
-        """Does nothing: every file is whole when it gets its name."""
+        if failed:
+            for path in self._written:
+                path.unlink(missing_ok=True)
+        try:
+            for folder in self._made:
+                folder.rmdir()
+        except OSError:
+            pass  # it holds something
 
 
 class RleMasks(MaskFiles):
