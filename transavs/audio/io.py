@@ -66,13 +66,11 @@ def load_waveform(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RAT
         ) from error
     if len(samples) == 0:
         raise ValueError(f"{path} holds no samples: fetch or export the recording again")
-    mono = as_waveform(torch.from_numpy(samples), source=str(path))
+    mono = torch.from_numpy(samples)
     try:
-        waveform = resample_waveform(mono, sample_rate, sample_rate_hz).contiguous()
+        return resample_waveform(mono, sample_rate, sample_rate_hz).contiguous()
     except ValueError as error:
         raise ValueError(f"cannot resample {path}: {error}") from error
-    # Again, for what the filter adds at steep edges.
-    return as_waveform(waveform, source=str(path))
 
 
 def _read_mono(path: Path) -> tuple[np.ndarray, int]:
@@ -97,19 +95,28 @@ class Mixdown:
     """Averages the channels of a sound block by block, and tells whether they cancel each other.
 
     Args:
-        name: of the sound, for the warning.
+        name: of the sound, for the warning and for errors.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._apart = self._mixed = 0.0
+        self._read = 0
 
     def mix(self, samples: np.ndarray) -> np.ndarray:
         """Mixes float32 ``[L, channels]`` to float32 ``[L]``, in float64.
 
         NumPy's mean over so short an axis takes ten times as long, a millisecond for 5 s of stereo.
+
+        Raises:
+            ValueError: a channel with NaN or infinite samples, or with integers as floats, which
+                the mean or a filter may hide.
         """
         channels = samples.shape[1]
+        source = f"{self._name}, from sample {self._read} on," if self._read else self._name
+        for channel in range(channels):
+            as_waveform(torch.from_numpy(samples[:, channel]), source)
+        self._read += len(samples)
         total = samples[:, 0].astype(np.float64)
         if channels > 1:
             self._apart += float(total @ total)

@@ -161,7 +161,8 @@ class SoundBlocks:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not readable, no such track, or a sample rate that no recording has.
+        ValueError: not readable, no such track, or a sample rate that no recording has; while it
+            is read, NaN or infinite samples of a file that holds the samples themselves.
 
     Attributes:
         sample_rate: of the blocks, in Hz.
@@ -220,6 +221,14 @@ class SoundBlocks:
                 yield np.zeros((self.channels, gap), dtype=np.float32)
                 position += gap
             late = samples[:, position - begin :]
+            finite = np.isfinite(late)
+            if not finite.all():
+                if self.is_raw:
+                    raise ValueError(
+                        f"{self._path} holds samples that are NaN or infinite, at second "
+                        f"{position / rate:.2f}: repair or re-export the recording"
+                    )
+                late = np.where(finite, late, np.float32(0))  # of a damaged packet
             for first in range(0, late.shape[1], rate):
                 yield late[:, first : first + rate]
             position += late.shape[1]

@@ -87,7 +87,7 @@ class WaveformSound(Sound):
         self.sample_rate_hz = sample_rate_hz
         # As it came: at another rate nothing is resampled twice.
         self._source = (as_waveform(waveform, name), sample_rate)
-        self._waveform = as_waveform(resample_waveform(*self._source, sample_rate_hz).float(), name)
+        self._waveform = resample_waveform(*self._source, sample_rate_hz).float()
         self.is_silence = not bool(self._waveform.any())
 
     @classmethod
@@ -131,7 +131,8 @@ class FileSound(Sound):
     Raises:
         FileNotFoundError: no such file.
         ValueError: not readable, no such track, or a sample rate that no recording has; while it
-            is read, integers that are stored as floats, see ``as_waveform``.
+            is read, NaN or infinite samples of an uncompressed file, or integers that are stored
+            as floats, see ``as_waveform``.
     """
 
     def __init__(
@@ -164,7 +165,6 @@ class FileSound(Sound):
                 self._ended = True
                 self._mixdown.tell()
                 break
-            block = as_waveform(block, self.name).numpy()
             surplus = min(start, self._kept_from + len(self._kept)) - self._kept_from
             surplus = max(0, min(surplus - _KEPT_SECONDS * self.sample_rate_hz, len(self._kept)))
             self._kept = np.concatenate([self._kept[surplus:], block])
@@ -180,9 +180,9 @@ class FileSound(Sound):
 
     def _mono(self) -> Iterator[NDArray[np.float32]]:
         for block in self._blocks:
-            mono = np.nan_to_num(self._mixdown.mix(block.T), posinf=0.0, neginf=0.0)
             # Damaged packets of compressed sound decode to any numbers.
-            yield mono if self._blocks.is_raw else mono.clip(-LOUDEST / 2, LOUDEST / 2)
+            block = block if self._blocks.is_raw else block.clip(-LOUDEST / 2, LOUDEST / 2)
+            yield self._mixdown.mix(block.T)
 
     def at(self, sample_rate_hz: int) -> Sound:
         if sample_rate_hz == self.sample_rate_hz:
