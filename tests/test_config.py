@@ -256,7 +256,7 @@ def test_keys_that_nothing_reads_are_known():
 @pytest.mark.parametrize("name", CONFIGS)
 def test_shipped_configs_set_no_key_that_nothing_reads(name):
     assert unread_keys(setup_cfg(name)) == {}
-    options = ["TEST.AUG.FLIP", False, "SOLVER.WEIGHT_DECAY_BIAS", 0.0]
+    options = ["MODEL.FPN.NORM", "GN", "TEST.AUG.FLIP", False, "SOLVER.WEIGHT_DECAY_BIAS", 0.0]
     assert unread_keys(setup_cfg(name, options)) == dict(zip(*[iter(options)] * 2, strict=True))
 
 
@@ -385,6 +385,7 @@ def test_missing_file_names_the_nearest():
     (["MODEL.TRANSAVS.AUDIO_WINDOW", 4], "must be an odd number"),
     (["MODEL.TRANSAVS.TARGETS", "classes", "MODEL.TRANSAVS.NUM_CLASSES", 255], "at most 254"),
     (["MODEL.TRANSAVS.HIDDEN_DIM", 100], r"HIDDEN_DIM \(100\) must be a multiple of"),
+    (["MODEL.TRANSAVS.HIDDEN_DIM", 16], r"TRANSAVS.HIDDEN_DIM \(16\) .*PIXEL_DECODER.NORM GN"),
     (["MODEL.TRANSAVS.AQDL_THRESHOLD", "[0.5]"], r"AQDL_THRESHOLD must be two probabilities"),
     (["MODEL.TRANSAVS.AQML_THRESHOLD", "[0.5, 1.5]"], r"AQML_THRESHOLD must be two probabilities"),
     (["MODEL.TPAVI.STAGES", "('res1','res2')"], "MODEL.TPAVI.STAGES must be some of .*res5"),

@@ -101,13 +101,16 @@ _UNREAD = (
     "TEST.PRECISE_BN.",
     "VIS_PERIOD",
 )
+# Read by detectron2's own backbones of that kind alone.
+_OF_FPN_BACKBONES = "MODEL.FPN."
 
 
 def unread_keys(cfg: CfgNode) -> dict[str, Any]:
     """Returns the keys of detectron2 that nothing reads and that have another value than by
     default, with this value."""
     defaults = get_cfg()
-    values = {key: value_of(cfg, key) for key in dotted_keys(defaults) if key.startswith(_UNREAD)}
+    unread = _UNREAD if "fpn" in cfg.MODEL.BACKBONE.NAME else (*_UNREAD, _OF_FPN_BACKBONES)
+    values = {key: value_of(cfg, key) for key in dotted_keys(defaults) if key.startswith(unread)}
     return {key: value for key, value in values.items() if value != value_of(defaults, key)}
 
 
@@ -207,6 +210,11 @@ def check_cfg(cfg: CfgNode) -> None:
         raise ValueError(
             f"MODEL.TRANSAVS.HIDDEN_DIM ({transavs.HIDDEN_DIM}) must be a multiple of "
             f"NUM_HEADS ({transavs.NUM_HEADS})"
+        )
+    if cfg.MODEL.PIXEL_DECODER.NORM == "GN" and transavs.HIDDEN_DIM % 32:
+        raise ValueError(
+            f"MODEL.TRANSAVS.HIDDEN_DIM ({transavs.HIDDEN_DIM}) must be a multiple of the 32 "
+            'groups of MODEL.PIXEL_DECODER.NORM GN; other widths go with the norm "" or LN'
         )
     for key in ("AQDL_THRESHOLD", "AQML_THRESHOLD"):
         bounds = transavs[key]

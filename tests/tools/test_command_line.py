@@ -1,5 +1,6 @@
 """Mistakes end with a line and a code, wherever they were found."""
 
+import logging
 import os
 import runpy
 import subprocess
@@ -15,8 +16,10 @@ from transavs.tools.command_line import (
     check_output_files,
     command,
     read_cfg,
+    start_logging,
     user_message,
 )
+from transavs.utils.progress import progress_bar
 
 WORKER = (
     "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
@@ -52,6 +55,17 @@ def failing(error: BaseException):
 
     main.__module__ = "tools.failing"
     return command(main)
+
+
+def test_a_message_has_a_line_of_its_own(capsys, monkeypatch) -> None:
+    """Also while a progress bar stands on the last one."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    start_logging()
+    with progress_bar(None, "film", " s", 4) as bar:
+        logging.getLogger("transavs").warning("its channels cancel")
+        bar.update(4)
+    before, told = capsys.readouterr().err.split("its channels cancel", 1)
+    assert before.split("\r")[-1].startswith("[") and told.startswith("\n")
 
 
 def test_debug_shows_where_a_mistake_was_found(capsys) -> None:

@@ -358,12 +358,19 @@ class TestMistakes:
             (("--end", "0"), "expected a part of"),
             (("--audio-track", "2"), "there is no sound track 2"),
             (("--sound", "nothing.wav"), "nothing.wav: check the path"),
+            (("--sound", "nan.wav"), "nan.wav holds samples that are NaN"),
             (("--device", "abacus"), "--device must be"),
             (("--threshold", "1"), "the threshold must lie in [0, 1)"),
             (("--threshold", "0.5", "--view", "objects"), "leave the threshold out"),
         ],
     )
-    def test_options(self, model, tmp_path, capsys, options, message):
+    def test_options(
+        self, model, tmp_path, tmp_path_factory, monkeypatch, capsys, options, message
+    ):
+        monkeypatch.chdir(tmp_path_factory.mktemp("sounds"))
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000)
+        noise[9_000] = np.nan
+        soundfile.write("nan.wav", noise, 16_000, subtype="FLOAT")
         path = write_film(tmp_path / "film.mp4", 1.0)
         assert run(model, path, tmp_path / "out.mp4", *options) == 2
         assert message in capsys.readouterr().err

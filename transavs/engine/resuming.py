@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,8 @@ def check_stream(cfg: CfgNode, checkpoint: dict[str, Any]) -> None:
 
 @contextmanager
 def unchanged_if_refused(folder: str) -> Iterator[None]:
-    """Puts ``config.yaml`` and the log of a folder back where the block ends with a user's mistake.
+    """Puts ``config.yaml`` and the log of a folder back where the block ends with a user's mistake,
+    and removes the folder again if it was not there.
 
     detectron2 writes both before anybody looks at a checkpoint; those of a training that is there
     must not tell of a run that never began.
@@ -87,6 +88,8 @@ def unchanged_if_refused(folder: str) -> Iterator[None]:
     Raises:
         ValueError, OSError: of the block, as anything else that it raises.
     """
+    place = Path(folder).absolute()
+    made = [path for path in (place, *place.parents) if not path.exists()]
     config = Path(folder, "config.yaml")
     rank = comm.get_rank()
     log = Path(folder, f"log.txt.rank{rank}" if rank else "log.txt")
@@ -107,6 +110,9 @@ def unchanged_if_refused(folder: str) -> Iterator[None]:
                 config.unlink(missing_ok=True)
             else:
                 write_bytes(config, content)
+            with suppress(OSError):  # of another process's log
+                for path in made:
+                    path.rmdir()
         raise
 
 
@@ -115,7 +121,7 @@ def resume_or_load(trainer: Trainer, resume: bool) -> None:
 
     Raises:
         ValueError: with ``resume``, there are checkpoints but none can be read, or the one that
-            can is of another configuration.
+            can is of another configuration or beyond ``SOLVER.MAX_ITER``.
     """
     folder = trainer.cfg.OUTPUT_DIR
     checkpointer = trainer.checkpointer
@@ -135,6 +141,11 @@ def resume_or_load(trainer: Trainer, resume: bool) -> None:
     if found:
         # The checkpoint holds the iteration that had just been done.
         trainer.start_iter = trainer.iter + 1
+        if trainer.start_iter > trainer.max_iter:
+            raise ValueError(
+                f"SOLVER.MAX_ITER is {trainer.max_iter}, but {found} has done {trainer.start_iter} "
+                "iterations already: set at least that many, or start anew in another OUTPUT_DIR"
+            )
         _go_on_with(trainer, rates)
     for hook in trainer._hooks:
         if isinstance(hook, RunLog):

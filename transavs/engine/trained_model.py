@@ -133,6 +133,14 @@ class _WholeModelCheckpointer(SafeCheckpointer):
                 f"{self._source()} holds a part of this model only: {len(missing)} tensors such "
                 f"as {missing[0]} are missing. Name the checkpoint of a whole trained model"
             )
+        broken = [
+            name for name, value in self.model.state_dict().items() if not value.isfinite().all()
+        ]
+        if broken:
+            raise ValueError(
+                f"{self._source()} holds NaN or infinite numbers, in {len(broken)} tensors such as "
+                f"{broken[0]}: name a checkpoint from before the training went wrong"
+            )
         # The rest, all of training, is nothing to warn of.
         incompatible.missing_keys.clear()
         return incompatible

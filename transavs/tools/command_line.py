@@ -23,6 +23,7 @@ from torch.multiprocessing import ProcessRaisedException
 from transavs.audio import AUDIO_ENCODER_REGISTRY
 from transavs.config import setup_cfg
 from transavs.modeling import PIXEL_DECODER_REGISTRY
+from transavs.utils.progress import LogAroundBars
 from transavs.utils.whole_files import write_text
 
 __all__ = [
@@ -227,7 +228,10 @@ def check_threads(count: int) -> None:
 def start_logging() -> None:
     """Shows the library's messages on stderr, unless the caller has set up logging already."""
     logging.basicConfig(
-        level=logging.INFO, format="[%(asctime)s %(name)s] %(message)s", datefmt="%H:%M:%S"
+        level=logging.INFO,
+        format="[%(asctime)s %(name)s] %(message)s",
+        datefmt="%H:%M:%S",
+        handlers=[LogAroundBars()],
     )
 
 

@@ -1,7 +1,8 @@
-"""One progress bar for all long work."""
+"""One progress bar for all long work, and messages that do not end up on its line."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable
 from typing import TypeVar
@@ -13,6 +14,14 @@ Item = TypeVar("Item")
 # Seconds between two updates: on a terminal, and in a log file, where each is a line's worth.
 _TERMINAL_INTERVAL = 0.2
 _LOG_INTERVAL = 20.0
+
+
+class LogAroundBars(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes messages to stderr on lines of their own: bars make room, and are drawn again."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
 
 
 def progress_bar(

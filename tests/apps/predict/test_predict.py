@@ -200,8 +200,8 @@ def test_another_model_or_other_settings_are_refused(options, manifest, tmp_path
     assert json.loads(before)["settings"]["front_end"] == "vggish log-mel 2"
     for words, told in (
         (["--weights", tmp_path / "other.pth", "--folder-fps", 2], "weights was"),
-        (["--fps", 2, "--folder-fps", 2], "per_second was 1.0, is 2.0"),
-        ([], "folder_rate was 2.0, is 1.0"),
+        (["--fps", 2, "--folder-fps", 2], "(--fps was 1.0, is 2.0)"),
+        ([], "(--folder-fps was 2.0, is 1.0)"),
         (
             ["--set", "INPUT.MIN_SIZE_TEST", 16, "--folder-fps", 2],
             "INPUT.MIN_SIZE_TEST was 32, is 16",

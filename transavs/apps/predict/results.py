@@ -37,6 +37,8 @@ WAITING, FAILED = "waiting.jsonl", "failed_items.jsonl"
 _FORMAT = 2
 # So many differing settings are told.
 _TOLD = 6
+# What is called otherwise on the command line than in settings.
+_OPTIONS = {"folder_rate": "--folder-fps", "per_second": "--fps"}
 
 #: A row is a frame of an item. ``counts`` are COCO's compressed run lengths of the mask [height,
 #: width]; ``score`` is the confidence that something sounds; ``classes`` are those in the picture,
@@ -258,7 +260,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     for key in sorted(before.keys() | now.keys()):
         was, value = (_short(each[key]) if key in each else "absent" for each in (before, now))
         if was != value:
-            told.append(f"{key} was {was}, is {value}")
+            told.append(f"{_OPTIONS.get(key, key)} was {was}, is {value}")
     more = [f"and {len(told) - _TOLD} more keys"] if len(told) > _TOLD else []
     return told[:_TOLD] + more
 
