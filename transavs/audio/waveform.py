@@ -73,7 +73,7 @@ def as_waveform(waveform: Tensor | np.ndarray, source: str = "the waveform") -> 
 
 def check_peak(samples: Tensor | np.ndarray, source: str) -> None:
     """Raises ValueError if one of the samples (float, any shape) is beyond :data:`LOUDEST`."""
-    peak = float(abs(samples).max()) if math.prod(samples.shape) else 0.0
+    peak = float(torch.as_tensor(samples).abs().max()) if math.prod(samples.shape) else 0.0
     if LOUDEST < peak < math.inf:
         raise ValueError(
             f"{source} must hold samples in [-1, 1], but one is {peak:g}: integers as floating "
