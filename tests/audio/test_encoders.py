@@ -82,7 +82,7 @@ def test_weights_are_loaded(tmp_path):
 
 
 def test_a_missing_file_is_a_loud_warning(tmp_path, caplog):
-    with caplog.at_level(logging.WARNING, logger="transavs.audio"):
+    with caplog.at_level(logging.WARNING, logger="transavs"):
         build_audio_encoder(make_cfg(weights=tmp_path / "absent.pth", freeze=True))
     assert "absent.pth" in caplog.text and "RANDOM" in caplog.text
 
@@ -97,7 +97,7 @@ def test_a_missing_file_is_a_loud_warning(tmp_path, caplog):
     ],
 )
 def test_random_weights_are_reported(caplog, name, freeze, level, words):
-    with caplog.at_level(logging.INFO, logger="transavs.audio"), torch.device("meta"):
+    with caplog.at_level(logging.INFO, logger="transavs"), torch.device("meta"):
         build_audio_encoder(make_cfg(name, freeze=freeze))
     (record,) = caplog.records
     assert record.levelname == level

@@ -45,7 +45,7 @@ def test_a_whole_checkpoint_gives_nothing_to_warn_of(model, tmp_path, caplog):
         loaded = load_trained_model(tiny_models.tiny_cfg(), str(tmp_path / "model.pth"))
     assert not loaded.training
     assert not caplog.records, caplog.text
-    assert logging.getLogger("transavs.audio").level == logging.NOTSET
+    assert logging.getLogger("transavs.pretrained").level == logging.NOTSET
 
 
 def test_a_checkpoint_without_the_encoder_is_refused(model, tmp_path):

@@ -92,7 +92,8 @@ def load_trained_model(cfg: CfgNode, weights: str = "") -> nn.Module:
         )
     weights = find_weights(weights)
     check_device(cfg)
-    with _quiet("transavs.audio"):  # about random encoders: a checkpoint without one is refused
+    # Remarks about random encoders: a checkpoint without one is refused below.
+    with _quiet("transavs.pretrained"):
         model = build_model(cfg)
     _WholeModelCheckpointer(model).load(weights, checkpointables=[])
     model.eval()
