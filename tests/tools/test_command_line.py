@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -150,16 +151,17 @@ def test_every_command_knows_debug(script: Path, capsys, monkeypatch) -> None:
 
 @pytest.mark.parametrize("script", COMMANDS, ids=lambda path: path.stem)
 def test_ctrl_c_while_it_is_imported(script: Path, capsys, monkeypatch) -> None:
+    (module,) = re.findall(r"from (transavs\.\S+) import main", script.read_text("utf-8"))
+
     class Interrupted:
         """Ctrl-C amid the import of a command."""
 
         def find_spec(self, name, path=None, target=None):
-            if name in (f"transavs.tools.{script.stem}", f"transavs.apps.{script.stem}"):
+            if name == module:
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
-    for room in ("tools", "apps"):
-        monkeypatch.delitem(sys.modules, f"transavs.{room}.{script.stem}", raising=False)
+    monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(script), run_name="__main__")
     assert ended.value.code == 130
