@@ -20,8 +20,13 @@ import avsbench_trees  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that compile come last: processes that are forked after them could not train."""
-    items.sort(key=lambda item: item.get_closest_marker("compiles") is not None)
+    """Tests that fork come first, those that compile last: processes that are forked after a
+    compiled or exported model was trained in this one could not train."""
+
+    def place(item: pytest.Item) -> int:
+        return bool(item.get_closest_marker("compiles")) - bool(item.get_closest_marker("forks"))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)

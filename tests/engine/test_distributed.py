@@ -19,6 +19,8 @@ from transavs.engine import distributed
 from transavs.engine.distributed import Job, add_job_arguments, job_of, launch
 from transavs.tools.command_line import user_message
 
+pytestmark = pytest.mark.forks
+
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "slurm" / "train.sbatch"
 

@@ -9,6 +9,8 @@ import pytest
 import tiny_models
 import torch
 
+pytestmark = pytest.mark.forks
+
 #: Sums in another order: of the largest gradient of a tensor plus 0.01, and of a loss.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12}
 

@@ -15,6 +15,8 @@ from detectron2.utils.events import EventStorage
 from transavs.engine import build_optimizer
 from transavs.engine.steps import build_steps
 
+pytestmark = pytest.mark.forks
+
 
 def train(action: str, folder: Path) -> None:
     """Three iterations of a tiny model, of which the second meets NaN in process 1 alone.

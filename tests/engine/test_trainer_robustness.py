@@ -36,7 +36,7 @@ def test_final_evaluation(
     monkeypatch.setattr(
         ListeningModel,
         "forward",
-        lambda self, clips: seen.append(len(clips)) or forward(self, clips),
+        lambda self, clips, **options: seen.append(len(clips)) or forward(self, clips, **options),
     )
     cfg = setup_cfg(config, options(tmp_path))
     with caplog.at_level(logging.INFO):

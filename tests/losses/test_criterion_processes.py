@@ -4,6 +4,8 @@ import gloo_workers
 import pytest
 import torch
 
+pytestmark = pytest.mark.forks
+
 # True masks of each frame, for each of the two processes.
 BATCHES = {
     "as many masks": [[1, 2], [2, 1]],

@@ -358,7 +358,7 @@ class TestMistakes:
             (("--end", "0"), "expected a part of"),
             (("--audio-track", "2"), "there is no sound track 2"),
             (("--sound", "nothing.wav"), "nothing.wav: check the path"),
-            (("--sound", "nan.wav"), "nan.wav holds samples that are NaN"),
+            (("--sound", "nan.wav"), "nan.wav must be finite"),
             (("--device", "abacus"), "--device must be"),
             (("--threshold", "1"), "the threshold must lie in [0, 1)"),
             (("--threshold", "0.5", "--view", "objects"), "leave the threshold out"),

@@ -21,6 +21,8 @@ from transavs.engine.distributed import launch
 from transavs.tools import train_net
 from transavs.tools.command_line import USER_ERROR
 
+pytestmark = pytest.mark.forks
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
