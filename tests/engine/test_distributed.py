@@ -131,6 +131,8 @@ def wait_for_the_end(folder: Path) -> None:
 
 
 def test_processes_end_with_their_launch(tmp_path):
+    # A shell's background job ignores SIGINT, and so would what is forked here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     launcher = multiprocessing.get_context("fork").Process(
         target=gloo_workers.in_processes, args=(wait_for_the_end, 2, tmp_path)
     )
