@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import gloo_workers
@@ -130,9 +131,15 @@ def wait_for_the_end(folder: Path) -> None:
         (folder / f"{comm.get_rank()}.ended").touch()
 
 
-def test_processes_end_with_their_launch(tmp_path):
-    # A shell's background job ignores SIGINT, and so would what is forked here.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """A shell's background job ignores SIGINT, and so would what is forked there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_processes_end_with_their_launch(tmp_path, heeded_interrupts):
     launcher = multiprocessing.get_context("fork").Process(
         target=gloo_workers.in_processes, args=(wait_for_the_end, 2, tmp_path)
     )
